@@ -1,0 +1,19 @@
+package plan
+
+// Verb is the op in a word: the system call's name.
+func (o *Op) Verb() string {
+	switch o.Kind {
+	case Test:
+		return "check"
+	case Copy:
+		return "copy"
+	case Call:
+		return o.Name
+	case Clone:
+		return "clone3"
+	}
+	if n := CallName(int(o.Nr)); n != "" {
+		return n
+	}
+	return "system call"
+}
