@@ -227,19 +227,20 @@ func (l *Launch) awaitExec() error {
 	if rec != nil {
 		return &OpError{Index: rec.Index, Errno: syscall.EPROTO}
 	}
-	// End of file: an execve closed the channel, or the stub died (Go itself cannot tell, exec_unix.go).
-	var info unix.Siginfo
-	err = unix.Waitid(unix.P_PIDFD, l.PIDFD, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	if err == nil && info.Signo != 0 && l.sigsysOrKill() {
-		return l.died()
+	// End of file: an execve closed the channel, or the stub died (Go itself cannot tell, exec_unix.go). The kernel closes
+	// the fd a moment before it sets the new comm, or makes the zombie: look until one of them is seen.
+	for l.stillStub() {
+		p := []unix.PollFd{{Fd: int32(l.PIDFD), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(p, 1); n > 0 && l.stillStub() {
+			return l.died()
+		}
 	}
 	l.Exec = true
 	return nil
 }
 
-// sigsysOrKill looks at a dead child's fate without reaping it: a program that ran and ended is not a failed start, so only
-// an end of the stub itself counts. The stub is told from the user's program by its executable.
-func (l *Launch) sigsysOrKill() bool {
+// stillStub tells the stub from the user's program by its comm, which a zombie keeps.
+func (l *Launch) stillStub() bool {
 	comm, err := sys.ReadFile("/proc/" + sys.Itoa(l.PID) + "/comm")
 	return err == nil && string(comm) == StubComm+"\n"
 }

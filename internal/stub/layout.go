@@ -32,4 +32,3 @@ const (
 
 // slotAddr is the address of slot s in the stub.
 func slotAddr(s plan.Slot) uint64 { return dataBase + hdrSize + 8*uint64(s) }
-

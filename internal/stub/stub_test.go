@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -177,6 +178,59 @@ func TestParentsDeathEndsStub(t *testing.T) {
 	unix.Close(l.PIDFD)
 	if st.ExitStatus() != 1 {
 		t.Errorf("status %v, want the failure's 1", st)
+	}
+}
+
+// The arm64 interpreter cannot be started by ForkExec under qemu-user (no CLONE_VFORK|CLONE_PIDFD there), so the arm64 test binary
+// only writes the ELF file, and qemu runs that.
+func TestARM64(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-aarch64-static")
+	if err != nil {
+		t.Skip("needs qemu-aarch64-static (Debian: qemu-user-static)")
+	}
+	dir := t.TempDir()
+	bin, out := dir+"/stub.test", dir+"/stub.elf"
+	build := exec.Command("go", "test", "-c", "-o", bin, ".")
+	build.Env = append(os.Environ(), "GOARCH=arm64", "CGO_ENABLED=0")
+	if msg, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, msg)
+	}
+	write := exec.Command(qemu, bin, "-test.run", "^TestWriteELF$")
+	write.Env = append(os.Environ(), "STUB_ELF="+out)
+	if msg, err := write.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, msg)
+	}
+	got, err := exec.Command(qemu, out).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("%v: %s", err, got)
+	}
+	want := append([]byte("hello\n"), 9, 0, 0, 0, byte(unix.ENOENT), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestWriteELF is TestARM64's other half: slots, tests, copies, skips and retries, "hello", then a failing op 9 whose record goes to fd 1.
+func TestWriteELF(t *testing.T) {
+	out := os.Getenv("STUB_ELF")
+	if out == "" {
+		t.Skip("only for TestARM64")
+	}
+	b := plan.NewBuilder(8)
+	s, buf := b.Slot(), b.Scratch(8)
+	b.Sys(plan.Stub, unix.SYS_DUP, plan.Int(1)).To(s)
+	b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str("/nope")).On(unix.ENOENT, 1)
+	b.Sys(plan.Stub, unix.SYS_EXIT_GROUP, plan.Int(3))
+	b.Copy(plan.Stub, buf, b.U32s(0x11223344), 4)
+	b.Test(plan.Stub, buf, 2, 0xffff, 0x3344, unix.EBADMSG).Ok(1)
+	b.Sys(plan.Stub, unix.SYS_EXIT_GROUP, plan.Int(4))
+	b.Test(plan.Stub, buf, 8, 0xff, 1, unix.EBADMSG).Tolerate(unix.EBADMSG)
+	b.Sys(plan.Stub, unix.SYS_WRITE, plan.Val(s), b.Str("hello\n"), plan.Int(6)).Want(6)
+	b.Skip(plan.Stub, 0)
+	b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str("/nope")).Again(unix.ENOENT, 3)
+	if err := os.WriteFile(out, Encode(b.Program, make([]uint64, b.NSlots), 1), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 
