@@ -127,7 +127,7 @@ func TestValidateRefuses(t *testing.T) {
 		}},
 		{`linux.resources.cpu.cpus: not a list of numbers and ranges: "3-1"`, func(s *specs.Spec) { res(s).CPU = &specs.LinuxCPU{Cpus: "3-1"} }},
 		{`linux.resources.unified["a/b"]: want the name of a cgroup v2 file, such as memory.high`, func(s *specs.Spec) { res(s).Unified = map[string]string{"a/b": ""} }},
-		{`hooks.prestart[0].path: must be an absolute path, got "x"`, func(s *specs.Spec) { s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "x"}}} }},
+		{`hooks.createRuntime[0].path: must be an absolute path, got "x"`, func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "x"}}} }},
 		{`hooks.poststop[1].timeout: 0 is not above 0 (seconds)`, func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}, {Path: "/x", Timeout: new(0)}}}
 		}},

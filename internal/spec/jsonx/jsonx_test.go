@@ -96,7 +96,9 @@ func FuzzValues(f *testing.F) {
 func TestScalarsAsEncodingJSON(t *testing.T) {
 	for _, v := range []any{
 		"", "a\"\\\n\r\t\b\f\x00\x1f<>&\u2028\u2029é😀", "\xff\xc3(", 0.0, -1.5, 1e21, 1e20, 1e-6, 1e-7, 1.25e-9, 1e-10, 1e100, math.MaxFloat64, true, nil,
-		[]any{}, map[string]any{}, []any{1.0, []any{"x"}, map[string]any{"k": []any{}}},
+		[]any{},
+		map[string]any{},
+		[]any{1.0, []any{"x"}, map[string]any{"k": []any{}}},
 	} {
 		for _, indent := range []string{"", "\t"} {
 			want, err := json.MarshalIndent(v, "", indent)
