@@ -13,7 +13,7 @@ find_missing() {
   missing=()
   local w
   for w in $want; do command -v "${w%%:*}" >/dev/null || missing+=("${w##*:}"); done
-  for w in $headers; do [ -e "${w%%:*}" ] || [ -e "/usr/include/$(uname -m)-linux-gnu/${w##*/include/}" ] || missing+=("${w##*:}"); done
+  for w in $headers; do [ -e "${w%%:*}" ] || missing+=("${w##*:}"); done
   # The dynamic busybox cannot run in an empty root filesystem.
   if command -v busybox >/dev/null && ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=(busybox-static); fi
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	_ "crypto/sha256" // go-digest looks it up by name
 	"encoding/json"
 	"flag"
 	"fmt"
