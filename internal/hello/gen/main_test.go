@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -94,11 +95,11 @@ func TestGenerate(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "hello-mips.tar"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := generate("arm64", dir); err != nil {
+		if err := generate(runtime.GOARCH, dir); err != nil {
 			t.Fatal(err)
 		}
 		names, err := filepath.Glob(dir + "/*")
-		if err != nil || len(names) != 1 || filepath.Base(names[0]) != "hello-arm64.tar" {
+		if err != nil || len(names) != 1 || filepath.Base(names[0]) != "hello-"+runtime.GOARCH+".tar" {
 			t.Fatalf("left in the output folder: %v %v", names, err)
 		}
 		if got[i], err = os.ReadFile(names[0]); err != nil {
