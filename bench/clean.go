@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,8 +111,19 @@ func (b *bench) sweep() {
 	for _, dir := range b.newCgroups() {
 		fmt.Fprintln(os.Stderr, "bench: left behind:", dir)
 	}
+	unmountBelow(b.dir)
 	if err := os.RemoveAll(b.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
+// unmountBelow takes away the mounts in dir: podman bind-mounts its store onto itself, in the harness's namespace.
+func unmountBelow(dir string) {
+	mounts, _ := os.ReadFile("/proc/thread-self/mountinfo")
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			unix.Unmount(f[4], unix.MNT_DETACH)
+		}
 	}
 }
 
@@ -154,7 +164,7 @@ func (b *bench) newCgroups() (dirs []string) {
 
 func (b *bench) removeCgroups() (left int) {
 	for _, dir := range b.newCgroups() {
-		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			left++
 		}
 	}

@@ -52,7 +52,7 @@ func (b *bench) run(ctx context.Context, argvs [][]string) (sample, error) {
 		sum.wall += time.Since(begin)
 		if err != nil {
 			text, _ := os.ReadFile(errOut.Name())
-			return sum, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, lastLine(string(text)))
+			return sum, fmt.Errorf("%s: %w: %s", filepath.Base(argv[0]), err, lastLine(string(text)))
 		}
 		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 			sum.faults += u.Minflt

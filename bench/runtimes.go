@@ -106,7 +106,9 @@ func (b *bench) call(name, path string, args ...string) []string {
 	return append([]string{path, "--root", filepath.Join(b.dir, "state-"+name)}, args...)
 }
 
-func (b *bench) containerID(name string, i int) string { return b.id + "-" + name + "-" + strconv.Itoa(i) }
+func (b *bench) containerID(name string, i int) string {
+	return b.id + "-" + name + "-" + strconv.Itoa(i)
+}
 
 func (b *bench) runPlain(ctx context.Context, t *table) error { return b.runParts(ctx, t, false) }
 
