@@ -36,8 +36,10 @@ func podmanEngine(path, dir, group string) engine {
 		argv: []string{
 			path, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
 			"--cgroup-manager=cgroupfs", "--events-backend=none", "--storage-driver=overlay",
+			"--runtime-flag=root=" + filepath.Join(dir, "runtime"),
 		},
-		run: []string{"--cgroup-parent=/" + group, "--log-driver=none", "--ulimit=host"},
+		// Its default limits may be above ours, and then need CAP_SYS_RESOURCE.
+		run: []string{"--cgroup-parent=/" + group, "--log-driver=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"},
 	}
 }
 

@@ -88,6 +88,10 @@ func (b *bench) race(ctx context.Context, cs []competitor) []result {
 				err = cerr
 			}
 			results[i].err = err
+			if ctx.Err() != nil { // ended by us
+				results[i].err = nil
+				continue
+			}
 			if round >= 0 && err == nil {
 				results[i].samples = append(results[i].samples, s)
 			}
