@@ -184,7 +184,6 @@ func (b *bench) rss(ctx context.Context, t *table) error {
 	for _, m := range missing {
 		t.Rows = append(t.Rows, row{Name: m.name, Error: m.err.Error()})
 	}
-	t.Title = fmt.Sprintf("%s; budget: at most %d KiB resident", t.Title, maxInitKiB)
 	return nil
 }
 
