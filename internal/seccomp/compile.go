@@ -169,6 +169,12 @@ func (c *compiler) parseEntry(i int) error {
 			continue // unknown to all kernels that we know of
 		}
 		c.named[id] = true
+		switch mux := nameMux[id]; { // not so in runc, which answers such a call with ENOSYS if nothing above it is named
+		case mux&muxIPC != 0:
+			c.named[nameIPC] = true
+		case mux != 0:
+			c.named[nameSocketcall] = true
+		}
 		for r := first; r < len(c.rules); r++ {
 			c.link(id, r)
 		}

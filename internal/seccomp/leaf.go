@@ -35,7 +35,7 @@ func newTest(r *rule, mux uint8, wide bool) test {
 	}
 	t.conds = make([]cond, 0, len(r.conds)+1)
 	if mux != 0 {
-		t.conds = append(t.conds, cond{op: opEQ, val: uint64(mux &^ muxIPC), mask: ^uint64(0)})
+		t.conds = append(t.conds, cond{op: opEQ, val: uint64(mux &^ muxIPC), mask: uint64(^uint32(0))})
 	}
 	for _, c := range r.conds {
 		if mux != 0 && c.arg == 0 {
@@ -64,9 +64,9 @@ func (r *rule) always(wide bool) bool {
 }
 
 // order sorts tests as libseccomp does, and inserts later ones behind their equals (db.c, _db_chain_lt).
-func order(tests []test) {
+func order(tests []test, wide bool) {
 	for i := range tests {
-		for j := i; j > 0 && before(tests[j].conds, tests[j-1].conds); j-- {
+		for j := i; j > 0 && before(tests[j].conds, tests[j-1].conds, wide); j-- {
 			tests[j], tests[j-1] = tests[j-1], tests[j]
 		}
 	}
@@ -75,7 +75,7 @@ func order(tests []test) {
 // before reports whether conditions a come before b: those on later arguments first, then equality before less than
 // before greater than, then by value, smaller values first for less than, larger ones first for the others. What is
 // still equal keeps its order. Of two where one is the start of the other the shorter comes first.
-func before(a, b []cond) bool {
+func before(a, b []cond, wide bool) bool {
 	for i := range a {
 		if i == len(b) {
 			return false
@@ -88,6 +88,9 @@ func before(a, b []cond) bool {
 			return class > other
 		}
 		for _, shift := range [...]uint{32, 0} { // libseccomp compares word by word
+			if shift > 0 && !wide {
+				continue
+			}
 			va, vb := uint32(a[i].val>>shift), uint32(b[i].val>>shift)
 			if va != vb {
 				return (va > vb) == (class != classLess)

@@ -134,7 +134,7 @@ func (c *compiler) decide(refs []ref, wide bool) target {
 			entryField(later, "args"), "another action for the same arguments as syscalls[" + strconv.Itoa(earlier) + "]",
 		}
 	}
-	order(l.test)
+	order(l.test, wide)
 	c.leaves = append(c.leaves, l)
 	return leafTarget(len(c.leaves) - 1)
 }
