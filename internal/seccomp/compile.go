@@ -35,6 +35,8 @@ type compiler struct {
 	tails   [nameCount]uint16
 	named   [nameCount]bool // the profile names it, maybe only in rules that are skipped
 	refs    []ref           // scratch
+	spans   []span          // scratch
+	conds   []cond          // what rules and tests point into
 	enosys  bool            // calls newer than the profile get ENOSYS
 	err     error
 }
@@ -57,7 +59,7 @@ func Compile(profile *specs.LinuxSeccomp, native specs.Arch) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.parse(); err != nil {
+	if err := c.parse(len(archs)); err != nil {
 		return nil, err
 	}
 	c.rev = make([]Insn, 0, 512)
@@ -104,9 +106,9 @@ next:
 }
 
 // parse checks the profile, and fills in rules and the lists of rules by name.
-func (c *compiler) parse() error {
+func (c *compiler) parse(archs int) error {
 	p := c.profile
-	def, err := parseAction(p.DefaultAction, p.DefaultErrnoRet, "defaultAction", "defaultErrnoRet")
+	def, err := parseAction(p.DefaultAction, p.DefaultErrnoRet, -1)
 	if err != nil {
 		return err
 	}
@@ -122,12 +124,15 @@ func (c *compiler) parse() error {
 	default:
 		c.enosys = p.DefaultErrnoRet == nil || *p.DefaultErrnoRet != eNOSYS
 	}
-	names := 0
+	names, args := 0, 0
 	for i := range p.Syscalls {
 		names += len(p.Syscalls[i].Names)
+		args += len(p.Syscalls[i].Args)
 	}
 	c.links = make([]link, 1, 1+names)
 	c.rules = make([]rule, 0, len(p.Syscalls))
+	c.conds = make([]cond, 0, args*(1+archs)) // an architecture has its own copy
+	c.spans = make([]span, 0, 256)
 	for i := range p.Syscalls {
 		if err := c.parseEntry(i); err != nil {
 			return err
@@ -142,11 +147,11 @@ func (c *compiler) parse() error {
 // parseEntry adds the rules of linux.seccomp.syscalls[i].
 func (c *compiler) parseEntry(i int) error {
 	s := &c.profile.Syscalls[i]
-	ret, err := parseAction(s.Action, s.ErrnoRet, entryField(i, "action"), entryField(i, "errnoRet"))
+	ret, err := parseAction(s.Action, s.ErrnoRet, i)
 	if err != nil {
 		return err
 	}
-	conds, split, err := parseArgs(i, s.Args)
+	conds, split, err := c.parseArgs(i, s.Args)
 	if err != nil {
 		return err
 	}
@@ -155,10 +160,10 @@ func (c *compiler) parseEntry(i int) error {
 	case ret == c.defaultRet: // says nothing, but its names are known to the profile
 	case split:
 		for j := range conds {
-			c.rules = append(c.rules, rule{ret, i, conds[j : j+1]})
+			c.rules = append(c.rules, rule{ret, int32(i), conds[j : j+1]})
 		}
 	default:
-		c.rules = append(c.rules, rule{ret, i, conds})
+		c.rules = append(c.rules, rule{ret, int32(i), conds})
 	}
 	for j, name := range s.Names {
 		if name == "" {
@@ -211,7 +216,8 @@ func (c *compiler) program(archs []arch) {
 		default:
 			continue // written with x86_64
 		}
-		at[i] = c.load(offNr, c.search(c.numbers(a, x32), offNr))
+		c.spans = c.numbers(c.spans[:0], a, x32)
+		at[i] = c.load(offNr, c.search(c.spans, offNr))
 	}
 	entry := ret(retKillThread)
 	for i := len(archs) - 1; i >= 0; i-- {

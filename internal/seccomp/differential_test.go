@@ -82,7 +82,7 @@ func (p *peer) compile(t *testing.T, s *specs.LinuxSeccomp, native specs.Arch) [
 // ask hands a profile to libseccomp, and returns its answer to a command.
 func (p *peer) ask(t *testing.T, s *specs.LinuxSeccomp, native specs.Arch, command string) []byte {
 	var b strings.Builder
-	def, err := parseAction(s.DefaultAction, s.DefaultErrnoRet, "", "")
+	def, err := parseAction(s.DefaultAction, s.DefaultErrnoRet, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func (p *peer) ask(t *testing.T, s *specs.LinuxSeccomp, native specs.Arch, comma
 		}
 	}
 	for _, r := range s.Syscalls {
-		act, err := parseAction(r.Action, r.ErrnoRet, "", "")
+		act, err := parseAction(r.Action, r.ErrnoRet, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -448,11 +448,11 @@ func oneRuleEach(s *specs.LinuxSeccomp, native specs.Arch) {
 // TestDifferential compares with libseccomp's programs (one rule a call, for its bugs) and with its pseudo code, which
 // says what the programs should do (many rules a call), both behind a model of runc's ENOSYS stub.
 func TestDifferential(t *testing.T) {
+	const profiles = 300
 	p := startPeer(t)
-	equal := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpNotEqual}
 	masks := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpMaskedEqual}
-	// With different actions the two can't be mixed: libseccomp may merge parts of a less and a greater rule.
-	greater := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpNotEqual, specs.OpGreaterThan}
+	// With different actions these can't be mixed: libseccomp may merge parts of overlapping NE, less and greater rules.
+	greater := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpMaskedEqual, specs.OpGreaterThan}
 	less := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpMaskedEqual, specs.OpLessThan}
 	for _, kind := range []struct {
 		name           string
@@ -461,7 +461,6 @@ func TestDifferential(t *testing.T) {
 	}{
 		{"program", true, true, testOps},
 		{"pseudo code, one action", false, false, testOps},
-		{"pseudo code, equality", false, true, equal},
 		{"pseudo code, masks", false, true, masks},
 		{"pseudo code, greater", false, true, greater},
 		{"pseudo code, less", false, true, less},
@@ -469,7 +468,7 @@ func TestDifferential(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			used := 0
-			for i := range 700 {
+			for i := range profiles {
 				archs := testNatives[i%len(testNatives)]
 				s := randomProfile(r, archs, kind.mixed, kind.ops)
 				ask := p.pseudoCode
@@ -481,8 +480,8 @@ func TestDifferential(t *testing.T) {
 					used++
 				}
 			}
-			t.Logf("%d of 700 profiles compared", used)
-			if used < 100 {
+			t.Logf("%d of %d profiles compared", used, profiles)
+			if used < profiles/2 {
 				t.Error("too few")
 			}
 		})

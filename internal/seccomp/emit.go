@@ -23,7 +23,7 @@ type target struct {
 	kind targetKind
 	load uint16 // toPos: the offset that the instruction there loads, noAcc if it is not a load
 	k    uint32
-	pos  int
+	pos  int32
 }
 
 func ret(k uint32) target { return target{kind: toRet, k: k, load: noAcc} }
@@ -61,7 +61,7 @@ func (e *emitter) place(t target, acc uint16) int {
 			return e.placeRet(t.k)
 		}
 	}
-	pos := t.pos
+	pos := int(t.pos)
 	if t.load == acc && acc != noAcc {
 		pos-- // skip the load
 	}
@@ -106,7 +106,7 @@ func (e *emitter) jump(code uint16, k uint32, yes, no target, acc uint16) target
 			continue // what was written for no pushed yes out of reach
 		}
 		e.rev = append(e.rev, Insn{Code: code, Jt: uint8(n - jt - 1), Jf: uint8(n - jf - 1), K: k})
-		return target{kind: toPos, pos: n, load: noAcc}
+		return target{kind: toPos, pos: int32(n), load: noAcc}
 	}
 }
 
@@ -115,11 +115,11 @@ func (e *emitter) load(off uint16, next target) target {
 	if next.kind != toPos || next.load == off {
 		return next
 	}
-	if next.pos != len(e.rev)-1 {
-		e.rev = append(e.rev, Insn{Code: insnJA, K: uint32(len(e.rev) - next.pos - 1)})
+	if int(next.pos) != len(e.rev)-1 {
+		e.rev = append(e.rev, Insn{Code: insnJA, K: uint32(len(e.rev) - int(next.pos) - 1)})
 	}
 	e.rev = append(e.rev, Insn{Code: insnLoad, K: uint32(off)})
-	return target{kind: toPos, pos: len(e.rev) - 1, load: off}
+	return target{kind: toPos, pos: int32(len(e.rev) - 1), load: off}
 }
 
 // maxExceptions is how many single values are tested one by one before the range around them is.
@@ -127,20 +127,20 @@ const maxExceptions = 2
 
 // item is a few spans that are decided together: one target, but for some single values.
 type item struct {
-	first, end int // spans[first:end]
-	base       int // the span whose target is the item's
+	first, end int32 // spans[first:end]
+	base       int32 // the span whose target is the item's
 }
 
 // search writes a binary search for the accumulator's span.
 func (e *emitter) search(spans []span, acc uint16) target {
 	items := make([]item, 0, len(spans))
-	for i := 0; i < len(spans); {
+	for i, n := int32(0), int32(len(spans)); i < n; {
 		it := item{first: i, base: i, end: i + 1}
 		room := maxExceptions
-		if single(spans, i) && i+1 < len(spans) {
+		if single(spans, i) && i+1 < n {
 			it.base, it.end, room = i+1, i+2, room-1
 		}
-		for ; room > 0 && it.end+1 < len(spans) && single(spans, it.end) && spans[it.end+1].to == spans[it.base].to; room-- {
+		for ; room > 0 && it.end+1 < n && single(spans, it.end) && spans[it.end+1].to == spans[it.base].to; room-- {
 			it.end += 2
 		}
 		items = append(items, it)
@@ -150,8 +150,8 @@ func (e *emitter) search(spans []span, acc uint16) target {
 }
 
 // single reports whether a span is one value.
-func single(spans []span, i int) bool {
-	return i+1 < len(spans) && spans[i+1].start-spans[i].start == 1
+func single(spans []span, i int32) bool {
+	return int(i)+1 < len(spans) && spans[i+1].start-spans[i].start == 1
 }
 
 func (e *emitter) searchItems(spans []span, items []item, acc uint16) target {

@@ -12,44 +12,39 @@ func (r ref) compare(s ref) int { return int(r.rule)<<8 + int(r.mux) - int(s.rul
 
 // leaf is the decision for a system call with conditions on its arguments.
 type leaf struct {
-	refs []ref // as in the profile
-	wide bool
-	test []test // what refs come to, in order of precedence
-	at   target
-	done bool
+	refs  []ref // as in the profile
+	wide  bool
+	tests []test // what refs come to, in order of precedence
+	at    target
+	done  bool
 }
 
 // test is a rule of a leaf, with conditions for the architecture's word size.
 type test struct {
 	ret   uint32
-	entry int
+	entry int32
 	mux   bool
 	conds []cond
 }
 
 // newTest fits a rule to a word size and drops conditions that always hold.
-func newTest(r *rule, mux uint8, wide bool) test {
-	t := test{ret: r.ret, entry: r.entry, mux: mux != 0}
-	if len(r.conds) == 0 && mux == 0 {
-		return t
-	}
-	t.conds = make([]cond, 0, len(r.conds)+1)
+func (c *compiler) newTest(r *rule, mux uint8, wide bool) test {
+	start := len(c.conds)
 	if mux != 0 {
-		t.conds = append(t.conds, cond{op: opEQ, val: uint64(mux &^ muxIPC), mask: uint64(^uint32(0))})
+		c.conds = append(c.conds, cond{op: opEQ, val: uint64(mux &^ muxIPC), mask: uint64(^uint32(0))})
 	}
-	for _, c := range r.conds {
-		if mux != 0 && c.arg == 0 {
+	for _, cond := range r.conds {
+		if mux != 0 && cond.arg == 0 {
 			continue
 		}
 		if !wide {
-			c.val, c.mask = uint64(uint32(c.val)), uint64(uint32(c.mask))
+			cond.val, cond.mask = uint64(uint32(cond.val)), uint64(uint32(cond.mask))
 		}
-		if c.op == opMasked && c.mask == 0 {
-			continue
+		if cond.op != opMasked || cond.mask != 0 {
+			c.conds = append(c.conds, cond)
 		}
-		t.conds = append(t.conds, c)
 	}
-	return t
+	return test{r.ret, r.entry, mux != 0, c.conds[start:len(c.conds):len(c.conds)]}
 }
 
 // always reports whether a rule takes every call: it has no condition, or only masks without a bit.
@@ -137,7 +132,7 @@ func conflict(tests []test) (later, earlier int) {
 		for j := range i {
 			a, b := &tests[i], &tests[j]
 			if a.ret != b.ret && !a.mux && !b.mux && isPrefix(a.conds, b.conds) {
-				return a.entry, b.entry
+				return int(a.entry), int(b.entry)
 			}
 		}
 	}
@@ -163,7 +158,7 @@ func (e *emitter) leaf(i int) target {
 		return l.at
 	}
 	next := ret(e.defaultRet)
-	tests := l.test
+	tests := l.tests
 	for n := len(tests); n > 0; {
 		first := n - 1
 		for first > 0 && sameWord(&tests[n-1], &tests[first-1], l.wide) {

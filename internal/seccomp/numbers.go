@@ -7,10 +7,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// numbers returns the decision for every system call number of one AUDIT_ARCH. x86_64 and x32 share theirs; either
+// numbers adds to spans the decision for every system call number of one AUDIT_ARCH. x86_64 and x32 share theirs; either
 // may be nil, and x32 is nil for all others.
-func (c *compiler) numbers(a, x32 *arch) []span {
-	spans := make([]span, 0, 256)
+func (c *compiler) numbers(spans []span, a, x32 *arch) []span {
 	def, kill, newer := ret(c.defaultRet), ret(retKillThread), ret(retENOSYS)
 	if a != nil && a.name != specs.ArchX86_64 {
 		spans, _ = c.calls(spans, a, 0)
@@ -125,16 +124,16 @@ func (c *compiler) decide(refs []ref, wide bool) target {
 			return leafTarget(i)
 		}
 	}
-	l := leaf{refs: slices.Clone(refs), wide: wide, test: make([]test, 0, len(refs))}
+	l := leaf{refs: slices.Clone(refs), wide: wide, tests: make([]test, 0, len(refs))}
 	for _, r := range refs {
-		l.test = append(l.test, newTest(&c.rules[r.rule], r.mux, wide))
+		l.tests = append(l.tests, c.newTest(&c.rules[r.rule], r.mux, wide))
 	}
-	if later, earlier := conflict(l.test); later >= 0 && c.err == nil {
+	if later, earlier := conflict(l.tests); later >= 0 && c.err == nil {
 		c.err = &fieldError{
 			entryField(later, "args"), "another action for the same arguments as syscalls[" + strconv.Itoa(earlier) + "]",
 		}
 	}
-	order(l.test, wide)
+	order(l.tests, wide)
 	c.leaves = append(c.leaves, l)
 	return leafTarget(len(c.leaves) - 1)
 }

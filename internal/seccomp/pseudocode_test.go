@@ -141,7 +141,7 @@ func pseudoAction(s string) (uint32, error) {
 		fmt.Sscan(strings.TrimSuffix(arg, ")"), &data)
 	}
 	act := specs.LinuxSeccompAction("SCMP_ACT_" + name)
-	ret, err := parseAction(act, nil, "", "")
+	ret, err := parseAction(act, nil, 0)
 	if ok {
 		ret = ret&^0xffff | data
 	}

@@ -56,7 +56,7 @@ type cond struct {
 // rule is an action for the calls that fulfil all of conds, which are sorted by argument.
 type rule struct {
 	ret   uint32
-	entry int // index in linux.seccomp.syscalls, for messages
+	entry int32 // index in linux.seccomp.syscalls, for messages
 	conds []cond
 }
 
@@ -77,8 +77,16 @@ func Actions() []string {
 	}
 }
 
-// parseAction returns the filter's return value for an action; the names of the two fields are for messages.
-func parseAction(act specs.LinuxSeccompAction, errno *uint, actField, errnoField string) (uint32, error) {
+// actionField names the action or errno field of an entry, or the default ones for entry -1.
+func actionField(entry int, field, defaultField string) string {
+	if entry < 0 {
+		return defaultField
+	}
+	return entryField(entry, field)
+}
+
+// parseAction returns the filter's return value for the action of an entry, or for the default one (entry -1).
+func parseAction(act specs.LinuxSeccompAction, errno *uint, entry int) (uint32, error) {
 	ret, takesErrno := uint32(0), false
 	switch act {
 	case specs.ActKill, specs.ActKillThread:
@@ -96,18 +104,18 @@ func parseAction(act specs.LinuxSeccompAction, errno *uint, actField, errnoField
 	case specs.ActAllow:
 		ret = retAllow
 	case specs.ActNotify:
-		return 0, &fieldError{actField, "SCMP_ACT_NOTIFY is not supported"}
+		return 0, &fieldError{actionField(entry, "action", "defaultAction"), "SCMP_ACT_NOTIFY is not supported"}
 	default:
-		return 0, &fieldError{actField, "unknown action " + strconv.Quote(string(act))}
+		return 0, &fieldError{actionField(entry, "action", "defaultAction"), "unknown action " + strconv.Quote(string(act))}
 	}
 	switch {
 	case errno == nil && takesErrno:
 		ret |= ePERM
 	case errno == nil:
 	case !takesErrno: // config-linux.md: the runtime MUST fail
-		return 0, &fieldError{errnoField, string(act) + " takes no errno"}
+		return 0, &fieldError{actionField(entry, "errnoRet", "defaultErrnoRet"), string(act) + " takes no errno"}
 	case *errno > 0xffff:
-		return 0, &fieldError{errnoField, strconv.FormatUint(uint64(*errno), 10) + " is above 65535"}
+		return 0, &fieldError{actionField(entry, "errnoRet", "defaultErrnoRet"), strconv.FormatUint(uint64(*errno), 10) + " is above 65535"}
 	default:
 		ret |= uint32(*errno)
 	}
@@ -171,33 +179,31 @@ func parseFlags(flags []specs.LinuxSeccompFlag) (uint32, error) {
 
 // parseArgs returns the conditions of an entry as one rule or, when two conditions are on the same argument, as one
 // rule for each (they are alternatives then: runc and crun kept that from the days before libseccomp could AND).
-func parseArgs(entry int, args []specs.LinuxSeccompArg) (conds []cond, split bool, err error) {
-	if len(args) == 0 {
-		return nil, false, nil
-	}
-	conds = make([]cond, 0, len(args))
+func (c *compiler) parseArgs(entry int, args []specs.LinuxSeccompArg) (conds []cond, split bool, err error) {
+	start := len(c.conds)
 	seen := [maxArgs]bool{}
 	for i := range args {
 		a := &args[i]
-		c := cond{arg: uint8(a.Index), op: parseOperator(a.Op), val: a.Value, mask: ^uint64(0)}
+		cond := cond{arg: uint8(a.Index), op: parseOperator(a.Op), val: a.Value, mask: ^uint64(0)}
 		if a.Index >= maxArgs {
 			return nil, false, &fieldError{
 				entryField(entry, "args["+strconv.Itoa(i)+"].index"),
 				strconv.FormatUint(uint64(a.Index), 10) + " is above 5",
 			}
 		}
-		if c.op == opNone {
+		if cond.op == opNone {
 			return nil, false, &fieldError{
 				entryField(entry, "args["+strconv.Itoa(i)+"].op"), "unknown operator " + strconv.Quote(string(a.Op)),
 			}
 		}
-		if c.op == opMasked {
-			c.mask, c.val = a.Value, a.ValueTwo&a.Value
+		if cond.op == opMasked {
+			cond.mask, cond.val = a.Value, a.ValueTwo&a.Value
 		}
-		split = split || seen[c.arg]
-		seen[c.arg] = true
-		conds = append(conds, c)
+		split = split || seen[cond.arg]
+		seen[cond.arg] = true
+		c.conds = append(c.conds, cond)
 	}
+	conds = c.conds[start:len(c.conds):len(c.conds)]
 	if !split {
 		sortByArg(conds)
 	}
