@@ -234,6 +234,8 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 			m.stub = exe
 		}
 		return m.store(m.dir)
+	case "copyup":
+		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))
 	case "hooks":
 		return m.hooks(m.spec, int(o.Args[0].V), specs.StateCreating)
 	}
