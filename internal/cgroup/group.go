@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strings"
@@ -118,18 +119,21 @@ func (g *Group) look(p *place, optional bool) bool {
 		return false
 	}
 	if has(p.controllers, "cpuset") {
-		g.lookCpuset(p)
+		g.lookCpuset(p, len(existing))
 	}
 	return true
 }
 
-// lookCpuset notes the folders below the mount point whose cpuset files are empty, or will be, and what they get.
-func (g *Group) lookCpuset(p *place) {
+// lookCpuset notes the folders below the mount point whose cpuset files are empty, or will be (behind path[:existing]), and
+// what they get.
+func (g *Group) lookCpuset(p *place, existing int) {
 	cpus, mems := "", ""
 	for end := p.mount; ; end = next(p.path, end) {
-		dir := p.path[:end]
-		c, _ := readLine(dir + "/cpuset.cpus")
-		m, _ := readLine(dir + "/cpuset.mems")
+		dir, c, m := p.path[:end], "", ""
+		if end <= existing {
+			c, _ = readLine(dir + "/cpuset.cpus")
+			m, _ = readLine(dir + "/cpuset.mems")
+		}
 		if end > p.mount && (c == "" || m == "") {
 			g.cpuset = append(g.cpuset, level{dir, cpus, mems})
 		}
@@ -279,9 +283,16 @@ func next(path string, end int) int {
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 
+// readLine reads a small cgroup file, whose content comes in one read(2).
 func readLine(path string) (string, error) {
-	p, err := sys.ReadFile(path)
-	return strings.TrimSpace(string(p)), err
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var b [4096]byte
+	n, err := sys.Read(fd, b[:])
+	return string(bytes.TrimSpace(b[:max(n, 0)])), err
 }
 
 func failed(op, path string, err error) error {
