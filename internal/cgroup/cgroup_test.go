@@ -117,10 +117,10 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/a/../b": `linux.cgroupsPath (/a/../b): must not contain ".."`,
-		"..":      `linux.cgroupsPath (..): must not contain ".."`,
-		"/":       "linux.cgroupsPath (/): names no folder below the root",
-		"a\nb":    "linux.cgroupsPath: must not contain a NUL or a newline",
+		"/a/../b": `/a/../b: must not contain ".."`,
+		"..":      `..: must not contain ".."`,
+		"/":       "/: names no folder below the root",
+		"a\nb":    "must not contain a NUL or a newline",
 	} {
 		if _, err := layout(V2, "").Group(path, "c1"); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", path, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"vitro/internal/plan"
@@ -42,7 +43,7 @@ type level struct{ path, cpus, mems string }
 
 // Group places a container: an absolute cgroupsPath starts at each mount's root, a relative one (or id, when it is empty)
 // at this process's own folder; on v2 at the parent of that, which may have controllers to give (cgroups(7),
-// "no internal processes"). It looks at what is there, and makes nothing.
+// "no internal processes"). It looks at what is there, and makes nothing. The caller adds the field's name to an error.
 func (l *Layout) Group(cgroupsPath, id string) (*Group, error) {
 	rel := cgroupsPath
 	if rel == "" {
@@ -84,10 +85,10 @@ func clean(path string) (string, error) {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
 		if part == ".." {
-			return "", errors.New("linux.cgroupsPath (" + path + "): must not contain \"..\"")
+			return "", errors.New(path + ": must not contain \"..\"")
 		}
 		if strings.IndexByte(part, 0) >= 0 || strings.IndexByte(part, '\n') >= 0 {
-			return "", errors.New("linux.cgroupsPath: must not contain a NUL or a newline")
+			return "", errors.New("must not contain a NUL or a newline")
 		}
 	}
 	out := ""
@@ -97,7 +98,7 @@ func clean(path string) (string, error) {
 		}
 	}
 	if out == "" {
-		return "", errors.New("linux.cgroupsPath (" + path + "): names no folder below the root")
+		return "", errors.New(path + ": names no folder below the root")
 	}
 	return out, nil
 }
@@ -203,9 +204,8 @@ func FromPaths(paths []Path) *Group {
 		if p.Controller != "" {
 			g.Mode = V1
 		}
-		n := len(g.places)
-		if n > 0 && g.places[n-1].path == p.Path {
-			g.places[n-1].controllers += "," + p.Controller
+		if at := slices.IndexFunc(g.places, func(x place) bool { return x.path == p.Path }); at >= 0 {
+			g.places[at].controllers += "," + p.Controller
 			continue
 		}
 		g.places = append(g.places, place{controllers: p.Controller, path: p.Path, existed: true})
