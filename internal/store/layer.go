@@ -201,4 +201,3 @@ func (im *importer) parents(i int) []string {
 	}
 	return dirs
 }
-
