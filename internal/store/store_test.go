@@ -202,6 +202,7 @@ func TestCheckFindsDamage(t *testing.T) {
 	write("oci/blobs/sha256/"+zero, "x")
 	write("layers/"+top+"/fs/new", "1234")
 	write("staging/dead/part", "12345")
+	write("staging/dead/pins", "blob "+zero+"\n")
 	write("junk", "123")
 	wantProblems(t, s,
 		"oci/blobs/sha256/"+blob+": content has digest "+digest.FromString("damaged").String(),
