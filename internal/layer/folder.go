@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -141,7 +142,7 @@ func (w *walk) child(p *folder, base string) (*folder, error) {
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return w.follow(p, base)
-	case w.make && w.a.o.Format == Overlay && isWhiteout(&st):
+	case w.make && w.a.o.Format == Overlay && IsWhiteout(&st):
 		if err := unix.Unlinkat(p.fd, base, 0); err != nil {
 			return nil, fmt.Errorf("parent %q: %w", path, err)
 		}
@@ -207,6 +208,10 @@ func (a *applier) newFolder(p *folder, base string, implicit, opaque bool) (*fol
 		a.written[path] = true
 	}
 	if implicit {
+		// A setgid parent would pass on its group, the umask take bits away.
+		if err := unix.Fchown(fd, os.Geteuid(), os.Getegid()); err != nil {
+			return nil, fmt.Errorf("chown %q: %w", path, err)
+		}
 		if err := unix.Fchmod(fd, 0o755); err != nil {
 			return nil, fmt.Errorf("chmod %q: %w", path, err)
 		}
@@ -260,6 +265,7 @@ func readlink(dirfd int, base string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-func isWhiteout(st *unix.Stat_t) bool {
+// IsWhiteout tells overlayfs' mark of a hidden name.
+func IsWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 }
