@@ -1,0 +1,52 @@
+# Vitro. `make help` lists the targets; everything else is Go's own tools.
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ARCH    := $(shell $(GO) env GOARCH)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+HELLO   := internal/hello/image/hello-$(ARCH).tar
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := build
+.PHONY: run build test bench lint install clean help
+
+## run: build, then run the embedded image: a container that reports what it is
+run: build
+	bin/vitro run --rm hello
+
+## build: bin/vitro (engine) and bin/vitrun (OCI runtime), static
+build: $(HELLO)
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vitro ./cmd/vitrun
+
+# The generator runs here, whatever the architecture of the image.
+$(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.go)) go.mod
+	GOOS= GOARCH= $(GO) run ./internal/hello/gen -arch $(ARCH)
+
+## test: install what the tests need (Debian, as root), then run all of them and look for what they left behind
+test: build
+	test/deps.sh
+	$(GO) run ./internal/testenv/leakcheck $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
+
+## bench: compare with runc, crun, docker, podman and the kernel floor (BENCHFLAGS='-n 50 start rss')
+bench: build
+	$(GO) run ./bench $(BENCHFLAGS)
+
+## lint: go vet, staticcheck, gofumpt
+lint:
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@files=$$($(GO) tool gofumpt -l .); test -z "$$files" || { echo "gofumpt -w:" $$files; exit 1; }
+
+## install: copy both programs to DESTDIR/PREFIX/bin (PREFIX=/usr/local)
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 bin/vitro bin/vitrun $(DESTDIR)$(PREFIX)/bin
+
+## clean: remove what was built
+clean:
+	rm -rf bin internal/hello/image/*.tar
+
+## help: list the targets
+help:
+	@sed -n 's/^## \([a-z]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
