@@ -1,0 +1,2 @@
+// Package spec reads config.json.
+package spec
