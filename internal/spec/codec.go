@@ -2,6 +2,8 @@
 
 package spec
 
+//lint:file-ignore SA1019 a deprecated field is a field still
+
 import (
 	"os"
 

@@ -5,7 +5,7 @@ import "github.com/opencontainers/runtime-spec/specs-go"
 // Version is the newest runtime-spec release that vitrun follows.
 const Version = "1.3.0"
 
-// Example is what `vitrun spec` prints, as runc's.
+// Example is what `vitrun spec` prints: runc's, with a cgroup namespace on every host.
 func Example() *specs.Spec {
 	capabilities := func() []string {
 		return []string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
@@ -39,7 +39,7 @@ func Example() *specs.Spec {
 		Linux: &specs.Linux{
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/tpm",
 			},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}},
@@ -53,4 +53,28 @@ func Example() *specs.Spec {
 			},
 		},
 	}
+}
+
+// ExampleRootless is what `vitrun spec --rootless` prints: the example for the
+// user uid, gid without privileges. It has a user namespace with that user as its
+// root, the host's network (so /sys is bound, not mounted) and no limits.
+func ExampleRootless(uid, gid uint32) *specs.Spec {
+	s := Example()
+	s.Linux.Resources = nil
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uid, Size: 1}}
+	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: gid, Size: 1}}
+	for i := range s.Linux.Namespaces {
+		if ns := &s.Linux.Namespaces[i]; ns.Type == specs.NetworkNamespace {
+			ns.Type = specs.UserNamespace
+		}
+	}
+	for i := range s.Mounts {
+		switch m := &s.Mounts[i]; m.Destination {
+		case "/sys":
+			*m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+		case "/dev/pts":
+			m.Options = m.Options[:len(m.Options)-1] // gid=5 is not mapped
+		}
+	}
+	return s
 }
