@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"vitro/internal/spec"
@@ -56,7 +57,7 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (c *Container, lock *o
 			}
 		}
 	}()
-	if lock, err = flock(e.dir(c.ID, "lock"), os.O_CREATE, 0); err != nil {
+	if lock, err = e.newLock(c.ID); err != nil {
 		return nil, nil, err
 	}
 	if c.Name, err = e.reserve(o.Name, c.ID); err != nil {
@@ -65,14 +66,14 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (c *Container, lock *o
 	if err := e.writeFiles(c); err != nil {
 		return nil, lock, err
 	}
-	if err := e.writeRecord(c); err != nil {
-		return nil, lock, err
-	}
-	// From here on rmi sees the record. One that came before has removed the image by now.
-	if _, err := e.Store.Resolve(c.ImageID); err != nil {
-		return nil, lock, err
-	}
-	return c, lock, nil
+	err = e.withLock(usersLock, syscall.LOCK_SH, func() error {
+		if err := e.writeRecord(c); err != nil { // from here on rmi sees the container
+			return err
+		}
+		_, err := e.Store.Resolve(c.ImageID)
+		return err
+	})
+	return c, lock, err
 }
 
 // newContainer merges the image's config and the flags.

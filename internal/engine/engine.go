@@ -41,6 +41,13 @@ func Open(root, runRoot string) (*Engine, error) {
 			return nil, err
 		}
 	}
+	for _, l := range []string{namesLock, usersLock} {
+		f, err := os.OpenFile(filepath.Join(root, l), os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		f.Close()
+	}
 	e.Store, err = store.Open(root)
 	return e, err
 }

@@ -17,17 +17,27 @@ var errBusy = errors.New("in use by another process")
 // lock takes a container's lock: its maker holds it, then its monitor, which inherits it; a free lock means that nobody
 // looks after the container. It waits for the given time at most.
 func (e *Engine) lock(id string, wait time.Duration) (*os.File, error) {
-	return flock(e.dir(id, "lock"), 0, wait)
+	return flock(e.dir(id, "lock"), syscall.LOCK_EX, wait)
+}
+
+// newLock makes the lock of a container that is being made.
+func (e *Engine) newLock(id string) (*os.File, error) {
+	f, err := os.OpenFile(e.dir(id, "lock"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	return e.lock(id, 0)
 }
 
 // flock opens and locks a file. A lock counts only while its path leads to it: the file may have gone with its folder.
-func flock(path string, flags int, wait time.Duration) (*os.File, error) {
+func flock(path string, how int, wait time.Duration) (*os.File, error) {
 	for end := time.Now().Add(wait); ; {
-		f, err := os.OpenFile(path, os.O_RDWR|flags, 0o600)
+		f, err := os.OpenFile(path, os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 		if err == nil {
 			held, err1 := f.Stat()
 			now, err2 := os.Stat(path)
@@ -46,15 +56,20 @@ func flock(path string, flags int, wait time.Duration) (*os.File, error) {
 	}
 }
 
-// withNames runs f while no other process changes names.
-func (e *Engine) withNames(f func() error) error {
-	l, err := flock(filepath.Join(e.Root, "names.lock"), os.O_CREATE, time.Minute)
+// withLock runs f under a lock file that Open has made. It is held for moments only.
+func (e *Engine) withLock(name string, how int, f func() error) error {
+	l, err := flock(filepath.Join(e.Root, name), how, time.Minute)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	return f()
 }
+
+const (
+	namesLock = "names.lock" // names change
+	usersLock = "users.lock" // shared: a record appears and finds its image there; exclusive: an image goes
+)
 
 // runState is <run root>/<id>/state.json: the process of a running container. Its end needs no write.
 type runState struct {

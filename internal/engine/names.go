@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // newID is 64 random hex digits. Docker avoids IDs whose short form is a number, which a hostname must not be.
@@ -64,7 +65,7 @@ func (e *Engine) reserve(name, id string) (string, error) {
 			return "", err
 		}
 	}
-	err := e.withNames(func() (err error) {
+	err := e.withLock(namesLock, syscall.LOCK_EX, func() (err error) {
 		if name != "" {
 			return e.link(name, id)
 		}
@@ -85,7 +86,7 @@ func (e *nameTakenError) Error() string {
 	return fmt.Sprintf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+e.name, e.owner)
 }
 
-// link needs withNames.
+// link needs namesLock.
 func (e *Engine) link(name, id string) error {
 	if owner, err := os.Readlink(e.namePath(name)); err == nil {
 		if _, err := os.Lstat(e.dir(owner)); err == nil {
@@ -98,7 +99,7 @@ func (e *Engine) link(name, id string) error {
 
 // unlink frees a name if it is id's.
 func (e *Engine) unlink(name, id string) {
-	_ = e.withNames(func() error {
+	_ = e.withLock(namesLock, syscall.LOCK_EX, func() error {
 		if owner, err := os.Readlink(e.namePath(name)); err == nil && owner == id {
 			return os.Remove(e.namePath(name))
 		}

@@ -11,12 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"vitro/internal/monitor"
-	"vitro/internal/plan"
 	"vitro/internal/runtime"
-	"vitro/internal/snapshot"
 	"vitro/internal/store"
 )
 
@@ -142,7 +138,7 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	root, err := snapshot.Mount(layers, e.dir(c.ID))
+	root, err := mountRoot(layers, e.dir(c.ID))
 	if err != nil {
 		return o, nil, err
 	}
@@ -218,22 +214,3 @@ func FailureCode(err error) int {
 	}
 	return 125
 }
-
-// Plan is the program that would start a container with these options; nothing is made that stays.
-func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
-	o.Name = ""
-	c, lock, err := e.Create(img, o)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	defer e.remove(c)
-	opts, done, err := e.prepare(c, e.Store.Layers(img))
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	return e.runtime().Plan(opts)
-}
-
-var _ specs.Spec
