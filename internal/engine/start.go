@@ -214,3 +214,6 @@ func FailureCode(err error) int {
 	}
 	return 125
 }
+
+// AttachPath is the socket of a running container's monitor.
+func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock") }

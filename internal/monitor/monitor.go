@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -116,13 +115,13 @@ func (m *Monitor) start(request []byte) error {
 // pipes makes the container's files, and keeps the other ends.
 func (m *Monitor) pipes() (theirs [3]*os.File, err error) {
 	if m.o.OpenStdin {
-		theirs[0], m.input, err = pipe()
+		theirs[0], m.input, err = Pipe()
 	} else {
 		theirs[0], err = os.Open(os.DevNull)
 	}
 	for i := 1; i < 3 && err == nil; i++ {
 		var r *os.File
-		if r, theirs[i], err = pipe(); err == nil {
+		if r, theirs[i], err = Pipe(); err == nil {
 			m.output = append(m.output, r)
 		}
 	}
@@ -133,70 +132,18 @@ func (m *Monitor) pipes() (theirs [3]*os.File, err error) {
 	return theirs, err
 }
 
-// pipe is os.Pipe with ends that block: a container must not see O_NONBLOCK.
-func pipe() (r, w *os.File, err error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, os.NewSyscallError("pipe2", err)
-	}
-	return os.NewFile(uintptr(p[0]), "|0"), os.NewFile(uintptr(p[1]), "|1"), nil
-}
-
-// startTerminal gets the terminal's master over a socket.
 func (m *Monitor) startTerminal(request []byte) error {
 	path := filepath.Join(m.o.RunDir, "console.sock")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	f, err := Terminal(path, func() (err error) {
+		m.pid, err = m.o.Start(request, Stdio{Console: path})
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer ln.Close()
-	type result struct {
-		f   *os.File
-		err error
-	}
-	got := make(chan result, 1)
-	go func() {
-		f, err := receiveFile(ln)
-		got <- result{f, err}
-	}()
-	if m.pid, err = m.o.Start(request, Stdio{Console: path}); err != nil {
-		ln.Close()
-		if r := <-got; r.f != nil {
-			r.f.Close()
-		}
-		return err
-	}
-	r := <-got
-	if r.err != nil {
-		return fmt.Errorf("terminal: %w", r.err)
-	}
-	m.input, m.output = r.f, []*os.File{r.f}
-	m.copy(r.f, 0)
+	m.input, m.output = f, []*os.File{f}
+	m.copy(f, 0)
 	return nil
-}
-
-func receiveFile(ln *net.UnixListener) (*os.File, error) {
-	c, err := ln.AcceptUnix()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	b, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
-	_, oobn, _, _, err := c.ReadMsgUnix(b, oob)
-	if err != nil {
-		return nil, err
-	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(cmsgs) != 1 {
-		return nil, errors.New("no file came")
-	}
-	fds, err := unix.ParseUnixRights(&cmsgs[0])
-	if err != nil || len(fds) != 1 {
-		return nil, errors.New("no file came")
-	}
-	unix.CloseOnExec(fds[0])
-	_ = unix.SetNonblock(fds[0], true) // so that os.File polls it and Close ends a read
-	return os.NewFile(uintptr(fds[0]), "terminal"), nil
 }
 
 // copy moves output to the log and the clients until its end (EIO from a terminal).

@@ -86,42 +86,13 @@ func (c *conn) receive(v any) (files []*os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil {
+	if files, err = parseFiles(oob[:oobn]); err != nil {
 		return nil, err
-	}
-	for _, m := range cmsgs {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return nil, err
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "attached"))
-		}
 	}
 	if err = json.Unmarshal(b[:n], v); err != nil {
 		closeAll(files)
 	}
 	return files, err
-}
-
-// fdOf is f.Fd without its side effect on the blocking mode.
-func fdOf(f *os.File) (n int) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1
-	}
-	_ = raw.Control(func(fd uintptr) { n = int(fd) })
-	return n
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		if f != nil {
-			f.Close()
-		}
-	}
 }
 
 // Client is the other end of an attachment.
