@@ -52,11 +52,8 @@ type Arg struct {
 	V    uint64
 }
 
-// Case is what to do on an errno: skip Skip ops, or [Retry].
-type Case struct {
-	Errno syscall.Errno
-	Skip  uint16
-}
+// Case is what to do on an errno: skip Skip ops, or [Retry]. Two bytes each: a start has hundreds of ops, and a page of them costs a page fault.
+type Case struct{ Errno, Skip uint16 }
 
 const (
 	Retry     uint16        = 0xffff // Case.Skip: do the op again, Op.Retries times at the most
@@ -100,6 +97,7 @@ type CloneSpec struct {
 	GIDs      []IDMap
 	Setgroups bool // false writes "deny" to /proc/PID/setgroups
 	Root      bool // become 0:0 inside before execve
+	Late      bool // the maps are written by an "idmap" call after the stub has unshared, not at the clone
 	Comm      string
 }
 
@@ -145,7 +143,7 @@ func (o *Op) Ok(n int) *Op { o.OnOK = uint16(n); return o }
 
 // On skips n ops on e.
 func (o *Op) On(e syscall.Errno, n int) *Op {
-	o.Cases[o.NCases] = Case{e, uint16(n)}
+	o.Cases[o.NCases] = Case{uint16(e), uint16(n)}
 	o.NCases++
 	return o
 }

@@ -70,8 +70,8 @@ func TestDecodeWarnings(t *testing.T) {
 		`Hostname: read as "hostname" (offset 12)`,
 		`hostname: repeated field, the last one counts (offset 27)`,
 		`x-y: unknown field, ignored (offset 37)`,
-		`process.args[1]: not valid UTF-8, replaced by U+FFFD (offset 87)`,
-		`linux.sysctl["a.b"]: repeated field, the last one counts (offset 126)`,
+		`process.args[1]: not valid UTF-8, replaced by U+FFFD (offset 86)`,
+		`linux.sysctl["a.b"]: repeated field, the last one counts (offset 127)`,
 	}
 	if strings.Join(have, "\n") != strings.Join(want, "\n") {
 		t.Errorf("have\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))

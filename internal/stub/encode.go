@@ -103,7 +103,7 @@ func (e *encoder) op(b []byte, index int) {
 	le.PutUint16(b[offRetry:], o.Retries)
 	le.PutUint64(b[offExpect:], o.Expect)
 	for i, c := range o.Cases[:o.NCases] {
-		le.PutUint16(b[offCases+4*i:], uint16(c.Errno))
+		le.PutUint16(b[offCases+4*i:], c.Errno)
 		le.PutUint16(b[offCases+4*i+2:], c.Skip)
 	}
 }

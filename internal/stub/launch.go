@@ -89,6 +89,8 @@ func (l *Launch) call(o *plan.Op, i int) error {
 		return l.ack()
 	case "await":
 		return l.await(o)
+	case "idmap":
+		return l.writeMaps()
 	}
 	return l.o.Call(l, o)
 }
@@ -117,6 +119,9 @@ func (l *Launch) clone(p *plan.Program) error {
 	}
 	l.PID, l.PIDFD = pid, *attr.Sys.PidFD
 	l.m.slots[plan.SlotPID] = uint64(pid)
+	for _, s := range p.Keep { // they are the stub's now
+		unix.Close(int(l.m.slots[s]))
+	}
 	return nil
 }
 
@@ -158,7 +163,7 @@ func (l *Launch) attr(p *plan.Program, exe int) *syscall.ProcAttr {
 	if c.CgroupFD != 0 {
 		s.UseCgroupFD, s.CgroupFD = true, int(l.m.slots[c.CgroupFD])
 	}
-	if len(c.UIDs) > 0 {
+	if len(c.UIDs) > 0 && !c.Late {
 		s.UidMappings, s.GidMappings = sysMap(c.UIDs), sysMap(c.GIDs)
 		s.GidMappingsEnableSetgroups = c.Setgroups
 	}
@@ -202,6 +207,28 @@ func (l *Launch) await(o *plan.Op) error {
 		return l.replace(int(rec.Value))
 	}
 	return nil
+}
+
+// writeMaps writes the maps of a user namespace that the stub has unshared (user_namespaces(7)).
+func (l *Launch) writeMaps() error {
+	c, dir := &l.m.p.Clone, "/proc/"+sys.Itoa(l.PID)+"/"
+	if !c.Setgroups {
+		if err := sys.WriteFile(dir+"setgroups", "deny"); err != nil {
+			return wrap("write setgroups", err)
+		}
+	}
+	if err := sys.WriteFile(dir+"gid_map", mapText(c.GIDs)); err != nil {
+		return wrap("linux.gidMappings: write gid_map", err)
+	}
+	return wrap("linux.uidMappings: write uid_map", sys.WriteFile(dir+"uid_map", mapText(c.UIDs)))
+}
+
+func mapText(m []plan.IDMap) string {
+	s := ""
+	for _, x := range m {
+		s += sys.Utoa(uint64(x.Inside)) + " " + sys.Utoa(uint64(x.Outside)) + " " + sys.Utoa(uint64(x.Size)) + "\n"
+	}
+	return s
 }
 
 // replace makes pid the container's process; the old one is a half that exits on its own.
@@ -290,6 +317,13 @@ func (l *Launch) died() error {
 // abort kills and reaps the stub after an error. Where the parent failed first but the stub has a record, the parent's own
 // error stays: it is the cause.
 func (l *Launch) abort(err error) error {
+	if l.PID == 0 {
+		for _, s := range l.m.p.Keep {
+			if fd := int(l.m.slots[s]); fd > 2 {
+				unix.Close(fd)
+			}
+		}
+	}
 	if l.PID != 0 {
 		_ = unix.Kill(l.PID, unix.SIGKILL)
 		_, _ = syscall.Wait4(l.PID, nil, 0, nil)

@@ -49,7 +49,7 @@ func (m *machine) step(i int) (skip int, err error) {
 
 func matchCase(o *plan.Op, e syscall.Errno) (uint16, bool) {
 	for _, c := range o.Cases[:o.NCases] {
-		if c.Errno == e || c.Errno == plan.AnyErrno {
+		if c.Errno == uint16(e) || c.Errno == uint16(plan.AnyErrno) {
 			return c.Skip, true
 		}
 	}

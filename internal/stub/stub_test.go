@@ -155,7 +155,6 @@ func TestExecSyncAndInheritedFD(t *testing.T) {
 	var st syscall.WaitStatus
 	syscall.Wait4(l.PID, &st, 0, nil)
 	unix.Close(l.PIDFD)
-	unix.Close(int(l.Slot(fd)))
 	var out bytes.Buffer
 	out.ReadFrom(r)
 	if !l.Exec || st.ExitStatus() != 0 || out.String() != "from the stub\n" {

@@ -92,6 +92,17 @@ func ReadFile(path string) ([]byte, error) {
 	return ReadFD(fd)
 }
 
+// WriteFile writes text to an existing file in one call, as files in /proc want it.
+func WriteFile(path, text string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(text))
+	return err
+}
+
 // ReadFD reads fd to its end.
 func ReadFD(fd int) ([]byte, error) {
 	p := make([]byte, 0, 4096)

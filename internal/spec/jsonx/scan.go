@@ -36,8 +36,13 @@ func (w Warning) String() string { return (*Error)(&w).Error() }
 
 type step struct {
 	name  string
-	index int // -1: name counts
+	index int // or one of the two below
 }
+
+const (
+	isKey = -1 // name counts
+	isNew = -2 // no key was read yet
+)
 
 // Scanner reads one JSON text.
 type Scanner struct {
@@ -122,6 +127,7 @@ func (s *Scanner) Path() string {
 	var b []byte
 	for _, p := range s.path {
 		switch {
+		case p.index == isNew:
 		case p.index >= 0:
 			b = append(b, '[')
 			b = strconv.AppendInt(b, int64(p.index), 10)
@@ -271,7 +277,7 @@ func (s *Scanner) Object(yield func(name string) bool) {
 		}
 		s.pos++
 		s.space()
-		s.path[len(s.path)-1] = step{name, -1}
+		s.path[len(s.path)-1] = step{name, isKey}
 		start := s.pos
 		if more {
 			more = yield(name)
@@ -306,7 +312,7 @@ func (s *Scanner) push() bool {
 		return false
 	}
 	s.pos++
-	s.path = append(s.path, step{"", -1})
+	s.path = append(s.path, step{"", isNew})
 	return true
 }
 

@@ -1,0 +1,214 @@
+package compile
+
+import (
+	"vitro/internal/plan"
+	"vitro/internal/stub"
+
+	"golang.org/x/sys/unix"
+)
+
+// Container compiles create or run.
+func Container(in *Input) (*plan.Program, error) {
+	c := &c{Builder: plan.NewBuilder(320), in: in, spec: in.Spec}
+	steps := []func() error{
+		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
+		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub
+		c.readonlyPaths, c.maskedPaths, c.enterRoot, c.console, c.names, c.workdir, c.readonlyRoot,
+		c.stdio, c.identity, c.finish,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return c.Program, nil
+}
+
+// before opens what the stub needs from the host's side.
+func (c *c) before() error {
+	c.root = c.Slot()
+	c.Field("root.path", c.in.Facts.Rootfs)
+	switch {
+	case c.in.RootFD >= 0:
+		c.Sys(plan.Parent, unix.SYS_FCNTL, i(c.in.RootFD), i(unix.F_DUPFD_CLOEXEC), i(3)).To(c.root)
+	case c.ns.has(unix.CLONE_NEWNS):
+		c.Sys(plan.Parent, unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs),
+			i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)).To(c.root).As("clone the tree")
+	default:
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs), i(cloexecDir)).To(c.root)
+	}
+	c.Keep = append(c.Keep, c.root)
+	if c.in.Create {
+		c.openFIFO("exec.fifo", &c.fifo)
+		c.openFIFO("error.fifo", &c.errs)
+	}
+	if c.in.ConsoleFD >= 0 {
+		c.KeepFD = append(c.KeepFD, c.in.ConsoleFD)
+	}
+	for n := range c.in.ExtraFDs {
+		c.KeepFD = append(c.KeepFD, 3+n)
+	}
+	return nil
+}
+
+// hostTree makes a detached clone of a host path.
+func (c *c) hostTree(path string, flags int, to plan.Slot) {
+	c.Sys(plan.Parent, unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(path), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)).To(to).As("clone the tree of " + path)
+	c.Keep = append(c.Keep, to)
+}
+
+// openFIFO makes a FIFO of the state folder. It is opened for both ways: no open waits, and the stub's end of it lives until its execve.
+func (c *c) openFIFO(name string, to *plan.Slot) {
+	path := c.in.StateDir + "/" + name
+	c.Field("start", path)
+	*to = c.Slot()
+	c.Sys(plan.Parent, unix.SYS_MKNODAT, i(unix.AT_FDCWD), c.Str(path), i(unix.S_IFIFO|0o600), i(0)).As("make the FIFO")
+	c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(path), i(unix.O_RDWR|cloexec)).To(*to)
+	c.Keep = append(c.Keep, *to)
+}
+
+// cgroups appends the group's folders, limits and, on v2, the fd for the clone.
+func (c *c) cgroups() error {
+	if c.in.Group == nil {
+		return nil
+	}
+	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+}
+
+// clone starts the stub; what follows it on the parent's side runs beside the stub.
+func (c *c) clone() error {
+	c.Field("linux.namespaces", "")
+	c.Clone.Comm = stub.StubComm
+	c.Clone.Flags = uintptr(c.ns.atClone())
+	if c.in.Group != nil {
+		c.Clone.CgroupFD = c.in.Group.FD()
+	}
+	if c.ns.userAtClone() {
+		c.Clone.UIDs, c.Clone.GIDs = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)
+		c.Clone.Setgroups, c.Clone.Root = c.in.Facts.EUID == 0, true
+	}
+	c.CloneOp()
+	c.restorePIDNamespace()
+	if c.ns.userLate() {
+		c.Clone.UIDs, c.Clone.GIDs, c.Clone.Late = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings), true
+		c.Clone.Setgroups = c.in.Facts.EUID == 0
+		c.Field("linux.uidMappings", "")
+		c.Call(plan.Sync, "await")
+		c.Call(plan.Sync, "idmap")
+		c.Call(plan.Sync, "ack")
+		c.Field("linux.namespaces", "")
+	}
+	if c.forks() {
+		c.Field("linux.namespaces", "pid")
+		c.Call(plan.Sync, "await", i(1))
+	}
+	if c.in.Group != nil {
+		c.in.Group.Join(c.Builder)
+	}
+	if c.ns.user() {
+		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
+	}
+	c.Field("state", c.in.StateDir)
+	c.Call(plan.Sync, "state")
+	c.Call(plan.Sync, "ack")
+	c.acks = 1
+	return nil
+}
+
+// waitAck blocks the stub until the parent has done what follows the clone. A read of 0 bytes is the parent's death (runc #4534).
+func (c *c) waitAck() {
+	if c.acks == 0 {
+		return
+	}
+	c.acks--
+	c.Field("sync", "")
+	c.readAck()
+}
+
+func (c *c) readAck() {
+	c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
+}
+
+// tell sends a record of life for the parent's await. value is 0 or a slot.
+func (c *c) tell(value plan.Slot) {
+	rec := c.Scratch(plan.RecordLen)
+	c.Copy(plan.Stub, rec, c.U32s(uint32(len(c.Ops)), 0), 8)
+	if value != 0 {
+		c.Copy(plan.Stub, rec.At(8), plan.Addr(value), 8)
+	}
+	c.stub(unix.SYS_WRITE, plan.Val(plan.SlotChan), rec, i(plan.RecordLen)).Want(plan.RecordLen).As("tell vitrun")
+}
+
+// session makes the stub a clean process: name, session, umask, signal state as a fresh one (crun #2058), own keyring.
+func (c *c) session() error {
+	c.Field("process", "")
+	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_NAME), c.Str(stub.StubComm))
+	c.stub(unix.SYS_SETSID)
+	c.stub(unix.SYS_UMASK, i(0))
+	c.signals()
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
+		c.Field("process.oomScoreAdj", itoa(*adj))
+		c.writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", itoa(*adj))
+	}
+	if !c.in.NoKeyring {
+		c.Field("process", "_ses."+c.in.ID)
+		c.stub(unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
+			As("join a session keyring (see --no-new-keyring)")
+	}
+	return nil
+}
+
+// signals resets what an execve keeps: the mask, and signals that the caller ignores and Go's runtime never touches.
+func (c *c) signals() {
+	zero := c.Words(0, 0, 0, 0)
+	c.stub(unix.SYS_RT_SIGPROCMASK, i(unix.SIG_SETMASK), zero, i(0), i(8))
+	for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGCHLD, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		c.stub(unix.SYS_RT_SIGACTION, i(int(s)), zero, i(0), i(8))
+	}
+}
+
+// writeFile is open, write, close of a small file by the stub. dir is AT_FDCWD or path is absolute.
+func (c *c) writeFile(dir int, path, text string) {
+	fd := c.Slot()
+	c.stub(unix.SYS_OPENAT, i(dir), c.Str(path), i(unix.O_WRONLY|cloexec)).To(fd).As("open " + path)
+	c.stub(unix.SYS_WRITE, plan.Val(fd), c.Str(text), i(len(text))).As("write " + text)
+	c.stub(unix.SYS_CLOSE, plan.Val(fd))
+}
+
+// hooks lets the parent run prestart, createRuntime and createContainer hooks while the stub waits.
+func (c *c) hooks() error {
+	h := c.spec.Hooks
+	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // prestart is deprecated, and used
+		return nil
+	}
+	c.waitAck()
+	c.Field("hooks", "")
+	c.tell(0)
+	c.Call(plan.Sync, "await")
+	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} { //nolint:staticcheck // see above
+		if n > 0 {
+			c.Field("hooks."+HookKinds[k], "")
+			c.Call(plan.Sync, "hooks", i(k))
+		}
+	}
+	c.Field("hooks", "")
+	c.Call(plan.Sync, "ack")
+	c.readAck()
+	return nil
+}
+
+// HookKinds are the operands of a "hooks" call, in order.
+var HookKinds = [...]string{"prestart", "createRuntime", "createContainer", "startContainer"}
+
+// names sets host and domain name.
+func (c *c) names() error {
+	if n := c.spec.Hostname; n != "" {
+		c.Field("hostname", n)
+		c.stub(unix.SYS_SETHOSTNAME, c.Str(n), i(len(n)))
+	}
+	if n := c.spec.Domainname; n != "" {
+		c.Field("domainname", n)
+		c.stub(unix.SYS_SETDOMAINNAME, c.Str(n), i(len(n)))
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package compile
+
+import (
+	"vitro/internal/plan"
+	"vitro/internal/sys"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ExecInput is what a second process of a container depends on.
+type ExecInput struct {
+	Process   *specs.Process
+	PID       int // the container's init
+	PIDFD     int // checked by the caller to be that process
+	ID        string
+	StateDir  string
+	NoKeyring bool
+	ConsoleFD int
+	ExtraFDs  int
+	CgroupDir string                // v2: the folder that the clone goes into; "" for none
+	Join      func(b *plan.Builder) // v1: Sync ops that move the process into the cgroups; nil for none
+	Seccomp   *Facts                // Program and SecFlags
+	Facts     ExecFacts
+}
+
+// ExecFacts are what GatherExec has seen.
+type ExecFacts struct {
+	Namespaces int  // CLONE_NEW* flags of the namespaces that are not our own
+	Chroot     bool // the container has our mount namespace and another root
+	Home       string
+	Facts
+}
+
+var nsFiles = [...]struct {
+	name string
+	flag int
+}{
+	{"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"net", unix.CLONE_NEWNET}, {"ipc", unix.CLONE_NEWIPC},
+	{"uts", unix.CLONE_NEWUTS}, {"user", unix.CLONE_NEWUSER}, {"cgroup", unix.CLONE_NEWCGROUP}, {"time", unix.CLONE_NEWTIME},
+}
+
+// GatherExec compares the namespaces of init with our own by inode; setns(2) into the own user namespace is EINVAL.
+func GatherExec(in *ExecInput) error {
+	f := &in.Facts
+	f.EUID = unix.Geteuid()
+	proc := "/proc/" + itoa(in.PID)
+	for _, n := range nsFiles {
+		var own, theirs unix.Stat_t
+		if err := unix.Stat(proc+"/ns/"+n.name, &theirs); err != nil {
+			if n.flag == unix.CLONE_NEWTIME {
+				continue
+			}
+			return err
+		}
+		if err := unix.Stat("/proc/self/ns/"+n.name, &own); err != nil {
+			return err
+		}
+		if own.Ino != theirs.Ino {
+			f.Namespaces |= n.flag
+		}
+	}
+	f.Chroot = f.Namespaces&unix.CLONE_NEWNS == 0
+	gatherStdio(&f.Facts)
+	if !hasHome(in.Process.Env) {
+		fd, err := unix.Open(proc+"/root", cloexecDir, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		f.Facts.Home = homeAt(fd, in.Process.User.UID)
+	}
+	return nil
+}
+
+// Exec compiles a process that joins a running container: pid namespace by the parent's thread before the clone, the rest by the stub.
+func Exec(in *ExecInput) (*plan.Program, error) {
+	if in.Seccomp != nil {
+		in.Facts.Program, in.Facts.SecFlags = in.Seccomp.Program, in.Seccomp.SecFlags
+	}
+	c := &c{Builder: plan.NewBuilder(160), in: &Input{
+		ID: in.ID, StateDir: in.StateDir, NoKeyring: in.NoKeyring, ConsoleFD: in.ConsoleFD, ExtraFDs: in.ExtraFDs, Facts: in.Facts.Facts,
+	}}
+	c.spec = &specs.Spec{Process: in.Process, Linux: &specs.Linux{}, Root: &specs.Root{}}
+	c.in.Spec = c.spec
+	c.ns.joins = in.Facts.Namespaces
+	steps := []func() error{
+		func() error { return c.execBefore(in) }, c.session, func() error { return c.execJoin(in) }, c.execRoot,
+		c.console, c.stdio, c.identity, c.finish,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return c.Program, nil
+}
+
+func (c *c) execBefore(in *ExecInput) error {
+	proc := "/proc/" + sys.Itoa(in.PID)
+	c.KeepFD = append(c.KeepFD, in.PIDFD)
+	if in.ConsoleFD >= 0 {
+		c.KeepFD = append(c.KeepFD, in.ConsoleFD)
+	}
+	for n := range in.ExtraFDs {
+		c.KeepFD = append(c.KeepFD, 3+n)
+	}
+	if in.Facts.Chroot {
+		c.root = c.Slot()
+		c.Field("container", proc+"/root")
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(proc+"/root"), i(cloexecDir)).To(c.root)
+		c.Keep = append(c.Keep, c.root)
+	}
+	if in.Facts.Namespaces&unix.CLONE_NEWPID != 0 {
+		c.Field("container", proc+"/ns/pid")
+		fd := c.Slot()
+		c.Copy(plan.Parent, plan.Addr(fd), c.Words(uint64(in.PIDFD)), 8)
+		c.joinPID(fd)
+	}
+	c.Clone.Comm = "vitrun"
+	if in.CgroupDir != "" {
+		fd := c.Slot()
+		c.Field("cgroup", in.CgroupDir)
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(in.CgroupDir), i(cloexecDir)).To(fd)
+		c.Clone.CgroupFD = fd
+	}
+	c.Field("container", in.ID)
+	c.CloneOp()
+	c.restorePIDNamespace()
+	if in.Join != nil {
+		in.Join(c.Builder)
+	}
+	if c.ns.user() {
+		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
+	}
+	c.Call(plan.Sync, "state")
+	c.Call(plan.Sync, "ack")
+	c.acks = 1
+	return nil
+}
+
+// execJoin: dumpable off first, so that the container cannot look into us; others before user, since they may need the host's capabilities.
+func (c *c) execJoin(in *ExecInput) error {
+	c.waitAck() // in the cgroups before anything of the container is seen
+	c.Field("container", in.ID)
+	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
+	rest := in.Facts.Namespaces &^ (unix.CLONE_NEWPID | unix.CLONE_NEWUSER)
+	if rest != 0 {
+		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(rest)).As("join the namespaces")
+	}
+	if in.Facts.Namespaces&unix.CLONE_NEWUSER != 0 {
+		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(unix.CLONE_NEWUSER)).As("join the user namespace")
+		c.stub(unix.SYS_SETRESGID, i(0), i(0), i(0)).Tolerate(unix.EINVAL) // 0 may be unmapped: capabilities are there all the same
+		c.stub(unix.SYS_SETRESUID, i(0), i(0), i(0)).Tolerate(unix.EINVAL)
+	}
+	return nil
+}
+
+// execRoot: setns(2) into a mount namespace sets the root; a chroot container has ours. The root's fd serves the console.
+func (c *c) execRoot() error {
+	if c.root != 0 {
+		c.stub(unix.SYS_FCHDIR, plan.Val(c.root))
+		c.stub(unix.SYS_CHROOT, c.Str("."))
+		return nil
+	}
+	c.root = c.Slot()
+	c.stub(unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str("/"), i(cloexecDir)).To(c.root)
+	return nil
+}

@@ -1,0 +1,120 @@
+package compile
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+
+	"vitro/internal/sys"
+
+	"golang.org/x/sys/unix"
+)
+
+// Gather looks at the host for what Container needs to know. It changes nothing.
+func Gather(in *Input) error {
+	f := &in.Facts
+	f.EUID = unix.Geteuid()
+	f.Rootfs = in.Spec.Root.Path
+	if !strings.HasPrefix(f.Rootfs, "/") {
+		f.Rootfs = in.Bundle + "/" + f.Rootfs
+	}
+	var st unix.Stat_t
+	if in.RootFD < 0 {
+		if err := unix.Stat(f.Rootfs, &st); err != nil {
+			return errors.New("root.path (" + f.Rootfs + "): " + err.Error())
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return errors.New("root.path (" + f.Rootfs + "): not a directory")
+		}
+	}
+	f.SourceDir = make([]bool, len(in.Spec.Mounts))
+	for k := range in.Spec.Mounts {
+		src := in.Spec.Mounts[k].Source
+		if !strings.HasPrefix(src, "/") {
+			src = in.Bundle + "/" + src
+		}
+		f.SourceDir[k] = true // where it is missing, the op that opens it says so
+		if in.Spec.Mounts[k].Type == "bind" || hasBind(in.Spec.Mounts[k].Options) {
+			if unix.Stat(src, &st) == nil {
+				f.SourceDir[k] = st.Mode&unix.S_IFMT == unix.S_IFDIR
+			}
+		}
+	}
+	gatherStdio(f)
+	if !hasHome(in.Spec.Process.Env) {
+		f.Home = homeOf(in, in.Spec.Process.User.UID)
+	}
+	return nil
+}
+
+func hasBind(opts []string) bool {
+	for _, o := range opts {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return false
+}
+
+func gatherStdio(f *Facts) {
+	for fd := range 3 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil {
+			continue
+		}
+		f.StdioOpen[fd] = true
+		f.StdioNull[fd] = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+	}
+}
+
+func hasHome(env []string) bool {
+	home := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "HOME="); ok {
+			home = v
+		}
+	}
+	return home != ""
+}
+
+// homeOf is the user's home in the rootfs' own passwd(5), "/" where there is none (runc #4688: never the host's).
+func homeOf(in *Input, uid uint32) string {
+	dir := in.RootFD
+	if dir < 0 {
+		fd, err := unix.Open(in.Facts.Rootfs, cloexecDir, 0)
+		if err != nil {
+			return "/"
+		}
+		defer unix.Close(fd)
+		dir = fd
+	}
+	return homeAt(dir, uid)
+}
+
+func homeAt(root int, uid uint32) string {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: inRoot}
+	fd, err := unix.Openat2(root, "etc/passwd", &how)
+	for n := 0; err == syscall.EAGAIN && n < tries; n++ {
+		fd, err = unix.Openat2(root, "etc/passwd", &how)
+	}
+	if err != nil {
+		return "/"
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 8<<20 {
+		return "/"
+	}
+	text, err := sys.ReadFD(fd)
+	if err != nil {
+		return "/"
+	}
+	want := itoa(int(uid))
+	for line := range strings.Lines(string(text)) {
+		p := strings.Split(strings.TrimSuffix(line, "\n"), ":")
+		if len(p) >= 6 && p[2] == want && p[5] != "" {
+			return p[5]
+		}
+	}
+	return "/"
+}

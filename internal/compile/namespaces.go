@@ -1,0 +1,261 @@
+package compile
+
+import (
+	"errors"
+
+	"vitro/internal/plan"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// namespaces(7): which are new, which are joined, and when.
+type namespaces struct {
+	fresh, joins int
+	late         bool // the user namespace is unshared by the stub, since 0 is not in the map: an execve would lose every capability
+	v2           bool
+	inGroup      bool // the clone goes into the container's cgroup, so its cgroup namespace is right
+}
+
+type joined struct {
+	flag int
+	fd   plan.Slot
+	path string
+	at   int // index in linux.namespaces
+}
+
+// NamespaceFlag is the CLONE_NEW* flag of a type, 0 for an unknown one.
+func NamespaceFlag(t specs.LinuxNamespaceType) int {
+	switch t {
+	case specs.MountNamespace:
+		return unix.CLONE_NEWNS
+	case specs.PIDNamespace:
+		return unix.CLONE_NEWPID
+	case specs.NetworkNamespace:
+		return unix.CLONE_NEWNET
+	case specs.IPCNamespace:
+		return unix.CLONE_NEWIPC
+	case specs.UTSNamespace:
+		return unix.CLONE_NEWUTS
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER
+	case specs.CgroupNamespace:
+		return unix.CLONE_NEWCGROUP
+	case specs.TimeNamespace:
+		return unix.CLONE_NEWTIME
+	}
+	return 0
+}
+
+func (n *namespaces) has(flag int) bool   { return (n.fresh|n.joins)&flag != 0 }
+func (n *namespaces) isNew(flag int) bool { return n.fresh&flag != 0 }
+func (n *namespaces) user() bool          { return n.has(unix.CLONE_NEWUSER) }
+func (n *namespaces) userAtClone() bool   { return n.isNew(unix.CLONE_NEWUSER) && !n.late }
+func (n *namespaces) userLate() bool      { return n.isNew(unix.CLONE_NEWUSER) && n.late }
+
+// atClone are the flags of the clone: everything, but cgroup where the cgroup is joined later, time (the child would be inside before
+// its offsets are written), and with a user namespace only that and pid: ipc made in the same call belongs to nobody.
+func (n *namespaces) atClone() int {
+	switch {
+	case n.late, n.joins&unix.CLONE_NEWUSER != 0:
+		return 0
+	case n.userAtClone():
+		return n.fresh & (unix.CLONE_NEWUSER | unix.CLONE_NEWPID)
+	}
+	return n.fresh &^ (unix.CLONE_NEWTIME | n.cgroupLate())
+}
+
+// cgroupLate is CLONE_NEWCGROUP where the namespace must be made after the cgroup was joined.
+func (n *namespaces) cgroupLate() int {
+	if n.inGroup {
+		return 0
+	}
+	return n.fresh & unix.CLONE_NEWCGROUP
+}
+
+func (c *c) namespaceKinds() error {
+	c.ns.v2 = c.in.Facts.V2
+	c.ns.inGroup = c.in.Facts.V2 && c.in.Group != nil
+	for k, ns := range c.spec.Linux.Namespaces {
+		flag := NamespaceFlag(ns.Type)
+		if ns.Path == "" {
+			c.ns.fresh |= flag
+			continue
+		}
+		c.ns.joins |= flag
+		c.join = append(c.join, joined{flag: flag, path: ns.Path, at: k})
+	}
+	if c.ns.isNew(unix.CLONE_NEWUSER) {
+		if len(c.spec.Linux.UIDMappings) == 0 || len(c.spec.Linux.GIDMappings) == 0 {
+			return errors.New("linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
+		}
+		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0)
+	}
+	if !c.ns.has(unix.CLONE_NEWNS) {
+		return c.refuseMounts()
+	}
+	return nil
+}
+
+// refuseMounts: without a mount namespace every mount would be made on the host.
+func (c *c) refuseMounts() error {
+	for _, f := range []struct {
+		name string
+		n    int
+	}{{"mounts", len(c.spec.Mounts)}, {"linux.maskedPaths", len(c.spec.Linux.MaskedPaths)}, {"linux.readonlyPaths", len(c.spec.Linux.ReadonlyPaths)}} {
+		if f.n > 0 {
+			return errors.New(f.name + ": without a mount namespace in linux.namespaces these would be made on the host: add one, or leave " + f.name + " empty")
+		}
+	}
+	if c.spec.Root.Readonly {
+		return errors.New("root.readonly: needs a mount namespace in linux.namespaces")
+	}
+	return nil
+}
+
+// openNamespaces opens every path before any is joined. The pid namespace is joined by the parent's thread: its next child is born inside.
+func (c *c) openNamespaces() error {
+	for k := range c.join {
+		j := &c.join[k]
+		j.fd = c.Slot()
+		c.Field(fieldAt("linux.namespaces", j.at), j.path)
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|cloexec)).To(j.fd)
+		c.Keep = append(c.Keep, j.fd)
+	}
+	for _, j := range c.join {
+		if j.flag == unix.CLONE_NEWPID {
+			c.Field(fieldAt("linux.namespaces", j.at), j.path)
+			c.joinPID(j.fd)
+		}
+	}
+	return nil
+}
+
+// joinPID makes the parent's thread bear its next child in the pid namespace of fd.
+func (c *c) joinPID(fd plan.Slot) {
+	c.back = c.Slot()
+	c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str("/proc/thread-self/ns/pid"), i(unix.O_RDONLY|cloexec)).To(c.back)
+	c.Sys(plan.Parent, unix.SYS_SETNS, plan.Val(fd), i(unix.CLONE_NEWPID)).As("join the pid namespace")
+}
+
+func (c *c) restorePIDNamespace() {
+	if c.back == 0 {
+		return
+	}
+	c.Sys(plan.Sync, unix.SYS_SETNS, plan.Val(c.back), i(unix.CLONE_NEWPID)).As("return to the own pid namespace")
+	c.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(c.back))
+	c.back = 0
+}
+
+// enterNamespaces joins, then unshares what the clone did not make.
+func (c *c) enterNamespaces() error {
+	for _, user := range []bool{false, true} { // the others first: they may belong to another user namespace
+		for _, j := range c.join {
+			if j.flag == unix.CLONE_NEWPID || (j.flag == unix.CLONE_NEWUSER) != user {
+				continue
+			}
+			c.Field(fieldAt("linux.namespaces", j.at), j.path)
+			c.stub(unix.SYS_SETNS, plan.Val(j.fd), i(j.flag)).As("join")
+			if user { // as root at once, or mounts fail (runc #4466)
+				c.becomeRoot(0, 0)
+			}
+		}
+	}
+	c.Field("linux.namespaces", "")
+	if c.ns.userLate() {
+		c.lateUser()
+	}
+	rest := c.ns.fresh &^ (c.ns.atClone() | c.ns.cgroupLate() | unix.CLONE_NEWTIME | unix.CLONE_NEWUSER)
+	if rest != 0 {
+		c.stub(unix.SYS_UNSHARE, i(rest))
+	}
+	if c.forks() {
+		c.fork()
+	}
+	c.timeNamespace()
+	if c.ns.isNew(unix.CLONE_NEWNET) {
+		c.loUp()
+	}
+	return nil
+}
+
+// lateUser: unshare, let the parent write the maps, and take a mapped id without an execve in between.
+func (c *c) lateUser() {
+	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWUSER))
+	c.tell(0)
+	c.readAck()
+	uid, gid := int(c.spec.Process.User.UID), int(c.spec.Process.User.GID)
+	if !maps(c.spec.Linux.UIDMappings, uid) {
+		uid = int(c.spec.Linux.UIDMappings[0].ContainerID)
+	}
+	if !maps(c.spec.Linux.GIDMappings, gid) {
+		gid = int(c.spec.Linux.GIDMappings[0].ContainerID)
+	}
+	c.becomeRoot(uid, gid)
+}
+
+func (c *c) becomeRoot(uid, gid int) {
+	c.stub(unix.SYS_SETRESGID, i(gid), i(gid), i(gid))
+	c.stub(unix.SYS_SETRESUID, i(uid), i(uid), i(uid))
+}
+
+// forks tells whether the pid namespace is made by the stub, which itself stays outside.
+func (c *c) forks() bool {
+	return c.ns.isNew(unix.CLONE_NEWPID) && c.ns.atClone()&unix.CLONE_NEWPID == 0
+}
+
+// fork goes on as a child that is born in the new pid namespace; the half that stays tells its pid and ends. CLONE_PARENT makes it vitrun's child.
+func (c *c) fork() {
+	pid := c.Slot()
+	c.stub(unix.SYS_CLONE, i(unix.CLONE_PARENT|int(unix.SIGCHLD)), i(0), i(0), i(0), i(0)).To(pid)
+	c.Test(plan.Stub, plan.Addr(pid), 8, ^uint64(0), 0, 0)
+	test := len(c.Ops) - 1
+	c.Ops[test].On(plan.AnyErrno, 0)
+	c.tell(pid)
+	c.stub(unix.SYS_EXIT_GROUP, i(0))
+	c.OkTo(test)
+}
+
+func (c *c) timeNamespace() {
+	if !c.ns.isNew(unix.CLONE_NEWTIME) {
+		return
+	}
+	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWTIME))
+	for _, clock := range []string{"boottime", "monotonic"} {
+		o, ok := c.spec.Linux.TimeOffsets[clock]
+		if !ok {
+			continue
+		}
+		c.Field("linux.timeOffsets."+clock, "")
+		c.writeFile(unix.AT_FDCWD, "/proc/self/timens_offsets", clock+" "+itoa(int(o.Secs))+" "+itoa(int(o.Nanosecs)))
+	}
+}
+
+// loUp brings the loopback interface up (netdevice(7)); IFF_LOOPBACK and the like are not changed by it.
+func (c *c) loUp() {
+	c.Field("linux.namespaces", "lo")
+	s := c.Slot()
+	ifr := make([]byte, 40)
+	copy(ifr, "lo")
+	ifr[16] = unix.IFF_UP
+	c.stub(unix.SYS_SOCKET, i(unix.AF_INET), i(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), i(0)).To(s)
+	c.stub(unix.SYS_IOCTL, plan.Val(s), i(unix.SIOCSIFFLAGS), c.Bytes(ifr)).As("bring lo up")
+	c.stub(unix.SYS_CLOSE, plan.Val(s))
+}
+
+func maps(m []specs.LinuxIDMapping, id int) bool {
+	for _, x := range m {
+		if id >= int(x.ContainerID) && id < int(x.ContainerID)+int(x.Size) {
+			return true
+		}
+	}
+	return false
+}
+
+func idMap(m []specs.LinuxIDMapping) []plan.IDMap {
+	out := make([]plan.IDMap, len(m))
+	for k, x := range m {
+		out[k] = plan.IDMap{Inside: x.ContainerID, Outside: x.HostID, Size: x.Size}
+	}
+	return out
+}
