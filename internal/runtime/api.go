@@ -3,7 +3,7 @@ package runtime
 import (
 	"os"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Runtime is a folder of containers. Its methods may be called at once from many processes.
@@ -55,39 +55,3 @@ type State struct {
 	Created string // RFC 3339, UTC
 	Owner   string // user who owns the state folder
 }
-
-// Create makes a container whose init waits for Start. Nothing is left of it if that fails.
-func (r *Runtime) Create(o CreateOpts) error { return errTodo }
-
-// Start lets the init of a created container execute the user's program, and reports a failure to.
-func (r *Runtime) Start(id string) error { return errTodo }
-
-// Run is Create and Start at once, and, unless o.Detach, waits: exit is the program's status or 128 + its signal.
-func (r *Runtime) Run(o CreateOpts) (exit int, err error) { return 0, errTodo }
-
-// Process is the process of config.json of container id, for Exec to start from.
-func (r *Runtime) Process(id string) (*specs.Process, error) { return nil, errTodo }
-
-// Exec runs a further process in a container. With o.Detach it returns at its execve, with the pid.
-func (r *Runtime) Exec(id string, o ExecOpts) (exit, pid int, err error) { return 0, 0, errTodo }
-
-// State is one container's state.
-func (r *Runtime) State(id string) (*State, error) { return nil, errTodo }
-
-// List is the state of every container under Root, by name.
-func (r *Runtime) List() ([]*State, error) { return nil, errTodo }
-
-// Kill sends a signal to the init, or to every process of the container's cgroup.
-func (r *Runtime) Kill(id string, sig int, all bool) error { return errTodo }
-
-// Delete removes a stopped or created container; with force any, and a missing one is no error.
-func (r *Runtime) Delete(id string, force bool) error { return errTodo }
-
-// PS lists the container's processes, by pid in this process's pid namespace.
-func (r *Runtime) PS(id string) ([]int, error) { return nil, errTodo }
-
-type text string
-
-func (t text) Error() string { return string(t) }
-
-const errTodo = text("not there yet")

@@ -6,8 +6,8 @@
 // stored before the clone (with the control groups, so that a half-made container can be deleted) and again with pid and
 // start time before the init may go on. A status is never stored; it is derived each time:
 //
-//	creating  no pid yet, and the creator holds the folder's lock
-//	created   the pid is alive with the stored start time, and is still the stub
+//	creating  no pid yet and the creator holds the folder's lock, or the stub is at work
+//	created   the pid is alive with the stored start time, is still the stub, and create has ended well
 //	running   alive, and it has executed the user's program
 //	paused    alive, and its freezer is on
 //	stopped   dead, or a zombie, or its pid is another process's now, or never started

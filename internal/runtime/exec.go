@@ -1,0 +1,173 @@
+package runtime
+
+import (
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"vitro/internal/cgroup"
+	"vitro/internal/compile"
+	"vitro/internal/plan"
+	"vitro/internal/spec"
+	"vitro/internal/stub"
+)
+
+// Process is the process that container id was made with, for Exec to start from.
+func (r *Runtime) Process(id string) (*specs.Process, error) {
+	c, err := r.open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	s, err := loadConfig(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	return s.Process, nil
+}
+
+// Exec runs a further process in a container. With o.Detach it returns at its execve; else exit is its status or 128 + its
+// signal. pid is the process's, as this process sees it.
+func (r *Runtime) Exec(id string, o ExecOpts) (exit, pid int, err error) {
+	if err := checkTerminal(o.Process.Terminal, o.Detach, o.ConsoleSocket); err != nil {
+		return 0, 0, err
+	}
+	if err := spec.ValidateProcess(o.Process); err != nil {
+		return 0, 0, err
+	}
+	c, err := r.open(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.close()
+	var f *forwarder
+	if !o.Detach {
+		f = forward()
+		defer f.stop()
+	}
+	con := noConsole
+	defer con.close()
+	l, err := c.spawn(&o, &con)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() {
+		if err != nil {
+			endChild(l)
+		} else {
+			unix.Close(l.PIDFD)
+		}
+	}()
+	if err := con.receive(); err != nil {
+		return 0, 0, err
+	}
+	if o.PidFile != "" {
+		if err := writeFile(o.PidFile, pidText(l.PID), 0o644); err != nil {
+			return 0, 0, wrap("--pid-file", err)
+		}
+	}
+	if o.Detach {
+		return 0, l.PID, nil
+	}
+	f.to(l.PIDFD)
+	if err := con.serve(l.PIDFD); err != nil {
+		return 0, 0, err
+	}
+	exit, err = wait(l.PID, false)
+	con.drain()
+	return exit, l.PID, err
+}
+
+// spawn starts the process, under a shared lock: a delete waits until the process is in the cgroup, and kills it then.
+func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
+	if err := again(func() error { return unix.Flock(c.fd, unix.LOCK_SH) }); err != nil {
+		return nil, wrap("lock "+c.dir, err)
+	}
+	c.held = true
+	defer func() {
+		_ = unix.Flock(c.fd, unix.LOCK_UN)
+		c.held = false
+	}()
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	switch s := c.status(); {
+	case s == specs.StateStopped || s == specs.StateCreating:
+		return nil, text("cannot exec in a stopped container")
+	case s == statusPaused && !o.IgnorePaused:
+		return nil, text("cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	s, err := loadConfig(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	group, err := c.subgroup(o.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	extra, err := extraFDs(0, o.PreserveFDs)
+	if err != nil {
+		return nil, err
+	}
+	if err := con.open(o.Process.Terminal, o.ConsoleSocket); err != nil {
+		return nil, err
+	}
+	con.initialSize(o.Process)
+	in := compile.ExecInput{Process: o.Process, Spec: s, PID: c.init.pid, ConsoleFD: con.far, ExtraFDs: extra, Group: group}
+	p, err := compile.Exec(&in)
+	if err != nil {
+		return nil, inInit(err)
+	}
+	l, err := stub.Run(p, true, stub.Options{Call: noCalls, Fallback: c.dir, Warn: c.r.warn})
+	con.closeFar()
+	return l, inInit(err)
+}
+
+func noCalls(_ *stub.Launch, o *plan.Op) error {
+	return text("the plan calls " + o.Name + ", which an exec does not have")
+}
+
+// subgroup is the cgroup that an exec joins: the container's, or with --cgroup [CONTROLLER[,CONTROLLER]:]PATH one below it.
+func (c *container) subgroup(sub string) (*cgroup.Group, error) {
+	if len(c.cgroups) == 0 {
+		return nil, nil
+	}
+	if sub == "" {
+		return c.group(), nil
+	}
+	controllers, path, some := strings.Cut(sub, ":")
+	if !some {
+		controllers, path = "", sub
+	}
+	for _, part := range strings.Split(path, "/") {
+		if part == ".." {
+			return nil, text("--cgroup (" + sub + "): bad sub cgroup path")
+		}
+	}
+	paths := append([]cgroup.Path(nil), c.cgroups...)
+	found := false
+	for i := range paths {
+		if some && !shareName(controllers, paths[i].Controller) {
+			continue
+		}
+		found = true
+		paths[i].Path = strings.TrimSuffix(paths[i].Path+"/"+strings.Trim(path, "/"), "/")
+	}
+	if !found {
+		return nil, text("--cgroup (" + sub + "): unknown controller " + controllers)
+	}
+	return cgroup.FromPaths(paths), nil
+}
+
+// shareName tells whether two comma-separated lists have a name in common.
+func shareName(a, b string) bool {
+	for _, x := range strings.Split(a, ",") {
+		for _, y := range strings.Split(b, ",") {
+			if x == y {
+				return true
+			}
+		}
+	}
+	return false
+}

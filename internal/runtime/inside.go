@@ -1,0 +1,171 @@
+package runtime
+
+import (
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"vitro/internal/plan"
+	"vitro/internal/spec"
+	"vitro/internal/stub"
+	"vitro/internal/sys"
+)
+
+// runInside runs a createContainer or startContainer hook in the container's namespaces: a stub program of its own, so
+// that init's has no fork, wait or timer for it. The path is looked up in the runtime's mount tree as seen inside for
+// createContainer, and in the container's for startContainer, which also runs as the container's user.
+func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status specs.ContainerState) error {
+	h, err := newHookIO(c.ociState(status, insidePID(c.init.pid)))
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	pidfd, err := c.init.open()
+	if err != nil {
+		return ErrNotRunning
+	}
+	defer unix.Close(pidfd)
+	p := c.hookProgram(hook, kind, s, h, pidfd)
+	l, err := stub.Run(p, true, stub.Options{Fallback: c.dir, Warn: c.r.warn})
+	if err != nil {
+		return err
+	}
+	return h.wait(hook, l.PID, l.PIDFD)
+}
+
+func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd int) *plan.Program {
+	b := plan.NewBuilder(64)
+	b.Field("hooks", hook.Path)
+	join, user := c.differing()
+	own, root := b.Slot(), b.Slot()
+	proc := "/proc/" + sys.Itoa(c.init.pid)
+	if join&unix.CLONE_NEWPID != 0 { // is of the children of a thread: this one's, until the clone is done
+		b.Sys(plan.Parent, unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), b.Str("/proc/self/ns/pid"), plan.Int(unix.O_RDONLY|unix.O_CLOEXEC)).To(own)
+		b.Sys(plan.Parent, unix.SYS_SETNS, plan.Int(pidfd), plan.Int(unix.CLONE_NEWPID)).As("join the pid namespace")
+	}
+	// Init's own root: setns would land on whatever is mounted over "/", which before the pivot is the container's.
+	b.Sys(plan.Parent, unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), b.Str(proc+"/root"), plan.Int(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).To(root)
+	b.Keep = append(b.Keep, root)
+	b.KeepFD = append(b.KeepFD, pidfd, h.in[0], h.out[1], h.err[1])
+	b.Clone.Comm = "vitrun:[hook]"
+	b.CloneOp()
+	if join&unix.CLONE_NEWPID != 0 {
+		b.Sys(plan.Sync, unix.SYS_SETNS, plan.Val(own), plan.Int(unix.CLONE_NEWPID)).As("leave the pid namespace")
+		b.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(own))
+	}
+	b.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(root))
+	if len(c.cgroups) > 0 {
+		c.group().Join(b)
+	}
+	b.Call(plan.Sync, "ack")
+	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NAME), b.Str(stub.StubComm))
+	b.Sys(plan.Stub, unix.SYS_READ, plan.Val(plan.SlotChan), b.Scratch(8), plan.Int(1)).Want(1).As("wait for vitrun")
+	joinOps(b, pidfd, join&^unix.CLONE_NEWPID, user)
+	b.Sys(plan.Stub, unix.SYS_FCHDIR, plan.Val(root))
+	b.Sys(plan.Stub, unix.SYS_CHROOT, b.Str(".")).Tolerate(unix.EPERM)
+	for i, fd := range []int{h.in[0], h.out[1], h.err[1]} {
+		b.Sys(plan.Stub, unix.SYS_DUP3, plan.Int(fd), plan.Int(i), plan.Int(0))
+	}
+	env := hook.Env
+	if env == nil && s.Process != nil {
+		env = s.Process.Env
+	}
+	if kind == startContainer {
+		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(s.Process.Cwd)).As("change to process.cwd").Tolerate(unix.EACCES, unix.ENOENT)
+		identityOps(b, s.Process)
+	} else {
+		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(c.bundle)).Tolerate(unix.EACCES, unix.ENOENT)
+	}
+	b.Sys(plan.Stub, unix.SYS_EXECVE, b.Str(hook.Path), b.Vec(hookArgs(hook)), b.Vec(env)).Err("fork/exec " + hook.Path + ": %e")
+	return b.Program
+}
+
+// joinOps enters namespaces. A user namespace of the container's own: those that it does not own want the caller's
+// capabilities, so they go first and EPERM is left to the second try, as its root (runc #4466).
+func joinOps(b *plan.Builder, pidfd int, others uint64, user bool) {
+	fd := plan.Int(pidfd)
+	if user {
+		if others != 0 {
+			b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).Tolerate(unix.EPERM)
+		}
+		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(unix.CLONE_NEWUSER)).As("join the user namespace")
+		b.Sys(plan.Stub, unix.SYS_SETRESGID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
+		b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
+	}
+	if others != 0 {
+		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).As("join the namespaces of the container")
+	}
+}
+
+// differing is the set of init's namespaces that are not this process's, and whether its user namespace is one of them:
+// setns(2) into the own user namespace is EINVAL.
+func (c *container) differing() (others uint64, user bool) {
+	proc := "/proc/" + sys.Itoa(c.init.pid) + "/ns/"
+	for _, ns := range [...]struct {
+		file string
+		flag uint64
+	}{
+		{"cgroup", unix.CLONE_NEWCGROUP},
+		{"ipc", unix.CLONE_NEWIPC},
+		{"mnt", unix.CLONE_NEWNS},
+		{"net", unix.CLONE_NEWNET},
+		{"pid", unix.CLONE_NEWPID},
+		{"time", unix.CLONE_NEWTIME},
+		{"user", unix.CLONE_NEWUSER},
+		{"uts", unix.CLONE_NEWUTS},
+	} {
+		a, err := readlink("/proc/self/ns/" + ns.file)
+		b, err2 := readlink(proc + ns.file)
+		if err != nil || err2 != nil || a == b {
+			continue
+		}
+		if ns.flag == unix.CLONE_NEWUSER {
+			user = true
+		} else {
+			others |= ns.flag
+		}
+	}
+	return others, user
+}
+
+// identityOps becomes the container's user, with its capabilities (CASES §1, identity).
+func identityOps(b *plan.Builder, p *specs.Process) {
+	b.Field("process.user", "")
+	var sets [5]uint64 // effective, permitted, inheritable (stays empty), bounding, ambient
+	if c := p.Capabilities; c != nil {
+		sets[0], sets[1], sets[3] = capMask(c.Effective), capMask(c.Permitted), capMask(c.Bounding)
+	}
+	for n := range 41 {
+		if sets[3]&(1<<n) == 0 {
+			b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_CAPBSET_DROP), plan.Int(n)).Tolerate(unix.EINVAL)
+		}
+	}
+	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_KEEPCAPS), plan.Int(1))
+	u := &p.User
+	b.Sys(plan.Stub, unix.SYS_SETGROUPS, plan.Int(len(u.AdditionalGids)), b.U32s(append(u.AdditionalGids[:len(u.AdditionalGids):len(u.AdditionalGids)], 0)...)).Tolerate(unix.EPERM)
+	b.Sys(plan.Stub, unix.SYS_SETRESGID, plan.Int(u.GID), plan.Int(u.GID), plan.Int(u.GID))
+	b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
+	b.Field("process.capabilities", "")
+	head := b.U32s(unix.LINUX_CAPABILITY_VERSION_3, 0)
+	e, pm := sets[0], sets[1]
+	b.Sys(plan.Stub, unix.SYS_CAPSET, head, b.U32s(uint32(e), uint32(pm), 0, uint32(e>>32), uint32(pm>>32), 0))
+	if p.NoNewPrivileges {
+		b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+	}
+	b.Field("hooks", "")
+}
+
+func capMask(names []string) (m uint64) {
+	for _, n := range names {
+		if i, ok := spec.CapNumber(strings.ToUpper(n)); ok {
+			m |= 1 << i
+		}
+	}
+	return m
+}
+
+func (r *Runtime) warn(msg string) { r.log("warning", msg) }
+
+var _ = syscall.EPERM

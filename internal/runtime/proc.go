@@ -1,0 +1,113 @@
+package runtime
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"vitro/internal/sys"
+
+	"golang.org/x/sys/unix"
+)
+
+// stat is what /proc/PID/stat says of a process (proc_pid_stat(5)).
+type stat struct {
+	comm  string
+	state byte   // 'Z' and 'X' are dead
+	start uint64 // field 22, clock ticks after boot: with the pid, one process for ever
+}
+
+// readStat reads a process's stat; ok is false when there is none.
+func readStat(pid int) (st stat, ok bool) {
+	b, err := sys.ReadFile("/proc/" + sys.Itoa(pid) + "/stat")
+	if err != nil {
+		return st, false
+	}
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')') // a comm may have both in it
+	if open < 0 || end < open {
+		return st, false
+	}
+	st.comm = string(b[open+1 : end])
+	f := strings.Fields(string(b[end+1:]))
+	if len(f) < 20 {
+		return st, false
+	}
+	st.state = f[0][0]
+	st.start, err = strconv.ParseUint(f[19], 10, 64)
+	return st, err == nil
+}
+
+// process is one process, told from a later one with the same pid by its start time.
+type process struct {
+	pid   int
+	start uint64
+}
+
+// stat is the process's stat; ok is false when it is gone, a zombie, or another's pid by now.
+func (p process) stat() (stat, bool) {
+	if p.pid <= 0 {
+		return stat{}, false
+	}
+	st, ok := readStat(p.pid)
+	return st, ok && st.start == p.start && st.state != 'Z' && st.state != 'X'
+}
+
+// open makes a pidfd of the process, which then cannot become another's; -1 and ESRCH when it is gone.
+func (p process) open() (int, error) {
+	if p.pid <= 0 {
+		return -1, unix.ESRCH
+	}
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	if _, ok := p.stat(); !ok {
+		unix.Close(fd)
+		return -1, unix.ESRCH
+	}
+	return fd, nil
+}
+
+// signal sends sig to the process and to none that came after it.
+func (p process) signal(sig int) error {
+	fd, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.PidfdSendSignal(fd, syscall.Signal(sig), nil, 0)
+}
+
+// waitDead waits for the end of a pidfd's process, at most ms milliseconds; -1 is for ever.
+func waitDead(pidfd, ms int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, ms)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
+}
+
+// insidePID is the pid of a process in its own pid namespace: the last of NSpid in /proc/PID/status.
+func insidePID(pid int) int {
+	b, err := sys.ReadFile("/proc/" + sys.Itoa(pid) + "/status")
+	if err != nil {
+		return pid
+	}
+	_, rest, ok := strings.Cut(string(b), "\nNSpid:")
+	if !ok {
+		return pid
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	f := strings.Fields(line)
+	if len(f) == 0 {
+		return pid
+	}
+	n, err := strconv.Atoi(f[len(f)-1])
+	if err != nil {
+		return pid
+	}
+	return n
+}

@@ -1,0 +1,102 @@
+package runtime
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"vitro/internal/plan"
+	"vitro/internal/stub"
+	"vitro/internal/sys"
+)
+
+// Start lets the init of a created container execute the user's program, and reports its failure to.
+func (r *Runtime) Start(id string) error {
+	c, err := r.openLocked(id)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	switch s := c.status(); s {
+	case specs.StateCreated:
+	case specs.StateStopped:
+		return text("cannot start a container that has stopped")
+	case specs.StateCreating:
+		return text("cannot start a container that is being created")
+	default:
+		return text("cannot start an already running container")
+	}
+	s, err := loadConfig(c.dir)
+	if err != nil {
+		return err
+	}
+	if err := c.hooks(s, startContainer, specs.StateCreated); err != nil {
+		return c.endAfter(err)
+	}
+	if err := c.release(); err != nil {
+		return inInit(err)
+	}
+	if err := c.hooks(s, poststart, specs.StateRunning); err != nil {
+		return c.endAfter(err)
+	}
+	return nil
+}
+
+// endAfter kills the init of a container whose hook failed.
+func (c *container) endAfter(err error) error {
+	_ = c.end()
+	return err
+}
+
+// release writes the go byte and reads what becomes of it. The error FIFO is opened first: the init's end of it, which it
+// closes by its execve, must not be the last.
+func (c *container) release() error {
+	errs, err := unix.Open(c.dir+errorFIFO, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wrap("open "+c.dir+errorFIFO, err)
+	}
+	defer unix.Close(errs)
+	pidfd, err := c.init.open()
+	if err != nil {
+		return text("cannot start a container that has stopped")
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.Open(c.dir+execFIFO, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.ENXIO { // no reader
+		return text("cannot start a container that has stopped")
+	}
+	if err != nil {
+		return wrap("open "+c.dir+execFIFO, err)
+	}
+	_, err = unix.Write(fd, []byte{1})
+	unix.Close(fd)
+	if err != nil {
+		return wrap("write "+c.dir+execFIFO, err)
+	}
+	if err := unix.SetNonblock(errs, false); err != nil {
+		return wrap("fcntl "+c.dir+errorFIFO, err)
+	}
+	var rec [plan.RecordLen]byte
+	n, err := sys.Read(errs, rec[:])
+	switch {
+	case err != nil:
+		return wrap("read "+c.dir+errorFIFO, err)
+	case n == len(rec):
+		waitDead(pidfd, killWait)
+		return c.startError(rec[:])
+	}
+	return c.executed(pidfd)
+}
+
+// executed tells an execve from a death, which both close the FIFO: by the comm, as stub.Run does.
+func (c *container) executed(pidfd int) error {
+	for {
+		st, ok := readStat(c.init.pid)
+		switch {
+		case !ok || st.start != c.init.start || st.comm != stub.StubComm: // executed, and perhaps gone since
+			return nil
+		case st.state == 'Z' || st.state == 'X':
+			return text("container init was OOM-killed (memory limit too low?)")
+		}
+		waitDead(pidfd, 1)
+	}
+}
