@@ -41,8 +41,8 @@ type importer struct {
 	manifest v1.Manifest
 	config   image.Config
 	chains   []digest.Digest
-	mu       sync.Mutex // for Events and retry
-	retry    []int      // layers that could not be unpacked before those below them
+	mu       sync.Mutex      // for Events
+	done     []chan struct{} // by layer: closed when it is complete in the store or in the staging folder
 }
 
 // Import brings an image into the store: layers that are not there are fetched and unpacked in parallel, each streamed
@@ -145,41 +145,29 @@ func (im *importer) missing() (idx []int) {
 	return idx
 }
 
-// layers makes the missing layers in rounds: lock what no other process makes, make it, commit it, unlock; then look at
-// what the others made. Nothing is held while waiting.
+// layers makes the missing layers in rounds: lock those from the bottom up that no other process makes, make them, commit
+// them, unlock; then look at what the others made. Nothing is held while waiting for another process.
 func (im *importer) layers(ctx context.Context) error {
 	todo := im.missing()
 	for i := range im.manifest.Layers {
+		state := AlreadyExists
 		if slices.Contains(todo, i) {
-			im.notify(Event{Layer: i, State: PullingFSLayer})
-		} else {
-			im.notify(Event{Layer: i, State: AlreadyExists})
+			state = PullingFSLayer
 		}
+		im.notify(Event{Layer: i, State: state})
 	}
 	for first := true; first || len(todo) > 0; first, todo = false, im.missing() {
-		var chains []digest.Digest
-		for _, i := range todo {
-			chains = append(chains, im.chains[i])
-		}
-		if err := im.reserve(chains); err != nil {
+		mine, err := im.reserve(todo)
+		if err != nil {
 			return fmt.Errorf("import: %w", err)
 		}
-		var mine []int
-		for _, i := range im.missing() { // again: another process may have just made one and unlocked it
-			if im.locks[im.chains[i]] != nil {
-				mine = append(mine, i)
-			}
-		}
-		if len(mine) > 0 || first {
+		if len(mine) > 0 || first { // the first one commits manifest and config in any case
 			if err := im.round(ctx, mine); err != nil {
 				return err
 			}
 			continue
 		}
-		im.release()
-		for _, i := range todo {
-			im.notify(Event{Layer: i, State: Waiting})
-		}
+		im.notify(Event{Layer: todo[0], State: Waiting})
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("import: %w", context.Cause(ctx))
@@ -189,39 +177,49 @@ func (im *importer) layers(ctx context.Context) error {
 	return nil
 }
 
-// round makes the given layers, those with the same blob one after the other, and commits them.
+// reserve locks the layers of todo up to the first that another process makes, and returns those still missing then.
+func (im *importer) reserve(todo []int) ([]int, error) {
+	for n, i := range todo {
+		ok, err := im.lockLayer(im.chains[i])
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			todo = todo[:n]
+			break
+		}
+	}
+	missing := im.missing() // again: another process may have made one before it was locked here
+	mine := slices.DeleteFunc(slices.Clone(todo), func(i int) bool { return !slices.Contains(missing, i) })
+	if len(mine) == 0 {
+		im.release()
+	}
+	return mine, nil
+}
+
+// round makes the given layers and commits them. They start bottom first, so one that waits for a lower layer, or for
+// the same blob in a lower layer, waits for one that runs.
 func (im *importer) round(ctx context.Context, idx []int) error {
 	defer im.release()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var groups [][]int
+	im.done = make([]chan struct{}, len(im.chains))
 	for _, i := range idx {
-		at := slices.IndexFunc(groups, func(g []int) bool {
-			return im.manifest.Layers[g[0]].Digest == im.manifest.Layers[i].Digest
-		})
-		if at < 0 {
-			groups = append(groups, []int{i})
-		} else {
-			groups[at] = append(groups[at], i)
-		}
+		im.done[i] = make(chan struct{})
 	}
 	var wg sync.WaitGroup
 	var failed sync.Once
 	var first error
 	slots := make(chan struct{}, im.opts.Parallel)
-	for _, g := range groups {
+	for _, i := range idx {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			for _, i := range g {
-				if ctx.Err() != nil {
-					return
-				}
-				if err := im.layer(ctx, i); err != nil {
-					failed.Do(func() { first = err; cancel(err) })
-					return
-				}
+			if err := im.layer(ctx, i); err != nil {
+				failed.Do(func() { first = err; cancel(err) })
+				return
 			}
+			close(im.done[i])
 		})
 	}
 	wg.Wait()
@@ -231,39 +229,39 @@ func (im *importer) round(ctx context.Context, idx []int) error {
 	if first != nil {
 		return first
 	}
-	if err := im.deferred(ctx); err != nil {
-		return err
-	}
 	if err := im.commit(); err != nil {
 		return fmt.Errorf("import: commit: %w", err)
 	}
 	return nil
 }
 
-// later puts a layer off until those below it are complete: it hard links to a file of theirs.
-func (im *importer) later(i int) {
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	im.retry = append(im.retry, i)
+// wait returns when layer i is complete. A layer that is not of this round is in the store.
+func (im *importer) wait(ctx context.Context, i int) error {
+	if im.done[i] == nil {
+		return nil
+	}
+	select {
+	case <-im.done[i]:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
-// deferred unpacks what was put off, bottom first. A layer below that another process makes is waited for in a later round.
-func (im *importer) deferred(ctx context.Context) error {
-	todo := im.retry
-	im.retry = nil
-	slices.Sort(todo)
-	for _, i := range todo {
-		if im.parents(i) == nil {
-			continue
+// lowers waits for the layers below i and returns their folders, top first.
+func (im *importer) lowers(ctx context.Context, i int) ([]string, error) {
+	var dirs []string
+	for j := i - 1; j >= 0; j-- {
+		if err := im.wait(ctx, j); err != nil {
+			return nil, err
 		}
-		if err := im.layer(ctx, i); err != nil {
-			return err
+		dir := im.s.LayerPath(im.chains[j])
+		if !exists(dir) {
+			dir = im.path("layers", im.chains[j].Encoded(), "fs")
 		}
-		if len(im.retry) > 0 {
-			return fmt.Errorf("layer %s: hard link to a file that no layer below has", im.manifest.Layers[i].Digest)
-		}
+		dirs = append(dirs, dir)
 	}
-	return nil
+	return dirs, nil
 }
 
 func (im *importer) writeRecord(i int, size, files int64) error {

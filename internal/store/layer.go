@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
+
+	"vitro/internal/layer"
 )
 
 // layer brings layer i into the staging folder: its blob when the store lacks it, its unpacked folder when that is missing.
@@ -39,7 +41,7 @@ func (im *importer) layer(ctx context.Context, i int) error {
 			err = e
 		}
 	}
-	if err == nil && !t.deferred {
+	if err == nil {
 		im.notify(Event{Layer: i, State: PullComplete, Current: l.Size})
 	}
 	return wrap(err)
@@ -49,6 +51,13 @@ func (im *importer) layer(ctx context.Context, i int) error {
 // starts the download and returns the file to write it to as well.
 func (im *importer) openBlob(ctx context.Context, i int) (src io.ReadCloser, out *os.File, err error) {
 	l := im.manifest.Layers[i]
+	for j := range i { // the same blob in a lower layer is fetched there
+		if im.manifest.Layers[j].Digest == l.Digest {
+			if err := im.wait(ctx, j); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	staged := im.path("blobs", l.Digest.Encoded())
 	for _, p := range []string{im.s.BlobPath(l.Digest), staged} {
 		if f, err := os.Open(p); err == nil {
@@ -73,13 +82,12 @@ func (im *importer) openBlob(ctx context.Context, i int) (src io.ReadCloser, out
 
 // transfer is one blob on its way: source → hash and file → decompression → hash → files of the layer.
 type transfer struct {
-	im       *importer
-	i        int
-	desc     v1.Descriptor
-	out      *os.File // nil when the blob is there already
-	sum      hash.Hash
-	n        int64
-	deferred bool // needs the layers below it first
+	im   *importer
+	i    int
+	desc v1.Descriptor
+	out  *os.File // nil when the blob is there already
+	sum  hash.Hash
+	n    int64
 }
 
 // take sees every byte of the blob in order.
@@ -144,11 +152,6 @@ func (t *transfer) unpack(ctx context.Context, cancel func(), src io.Reader) err
 	if e := t.verify(); e != nil && ctxDone(err) == nil {
 		return e
 	}
-	if errors.Is(err, errNeedsParents) {
-		t.deferred = true
-		t.im.later(t.i)
-		return removeAll(dir)
-	}
 	if err != nil {
 		return err
 	}
@@ -156,7 +159,11 @@ func (t *transfer) unpack(ctx context.Context, cancel func(), src io.Reader) err
 	if got := fmt.Sprintf("sha256:%x", diff.Sum(nil)); got != want.String() {
 		return fmt.Errorf("diff ID mismatch: unpacked content has %s, config.rootfs.diff_ids[%d] says %s", got, t.i, want)
 	}
-	return t.im.writeRecord(t.i, stats.Bytes, stats.Files)
+	size, err := diskUsage(dir + "/fs") // not stats.Bytes: an entry may be overwritten, a file copied up from below
+	if err != nil {
+		return err
+	}
+	return t.im.writeRecord(t.i, size, int64(stats.Entries))
 }
 
 func ctxDone(err error) error {
@@ -167,15 +174,19 @@ func ctxDone(err error) error {
 }
 
 // apply decompresses r and unpacks the tar into dir; diff gets the uncompressed bytes.
-func (t *transfer) apply(ctx context.Context, r io.Reader, diff hash.Hash, dir string) (st applyStats, err error) {
-	dec, err := decompress(r, t.desc.MediaType)
+func (t *transfer) apply(ctx context.Context, r io.Reader, diff hash.Hash, dir string) (st layer.Stats, err error) {
+	dec, err := layer.Decompress(r, t.desc.MediaType)
 	if err != nil {
 		return st, err
 	}
 	defer dec.Close()
 	up := newPump(dec, func(b []byte) error { diff.Write(b); return nil })
 	defer up.Close()
-	if st, err = applyLayer(ctx, up, dir, t.parents()); err != nil {
+	st, err = layer.Apply(ctx, up, dir, layer.ApplyOptions{
+		Lowers:    func(ctx context.Context) ([]string, error) { return t.im.lowers(ctx, t.i) },
+		UserXattr: os.Geteuid() != 0,
+	})
+	if err != nil {
 		return st, err
 	}
 	if _, err := io.Copy(io.Discard, up); err != nil { // padding after the end marker belongs to the diff ID
@@ -183,22 +194,3 @@ func (t *transfer) apply(ctx context.Context, r io.Reader, diff hash.Hash, dir s
 	}
 	return st, nil
 }
-
-// parents returns the unpacked layers below, top first, or nil when one is not complete yet.
-func (t *transfer) parents() []string { return t.im.parents(t.i) }
-
-func (im *importer) parents(i int) []string {
-	var dirs []string
-	for j := i - 1; j >= 0; j-- {
-		dir := im.s.layerDir(im.chains[j])
-		if !exists(dir) {
-			dir = im.path("layers", im.chains[j].Encoded())
-			if !exists(dir + "/layer.json") { // the record is written last
-				return nil
-			}
-		}
-		dirs = append(dirs, dir+"/fs")
-	}
-	return dirs
-}
-

@@ -56,21 +56,16 @@ func (se *session) pin(chains, blobs []digest.Digest) error {
 	return se.s.locked(func() error { return os.WriteFile(se.path("pins"), []byte(b.String()), 0o600) })
 }
 
-// reserve locks those of chains that no other session makes, all at once under the store lock: two imports that share
-// layers can't each get a half and wait for the other.
-func (se *session) reserve(chains []digest.Digest) error {
-	return se.s.locked(func() error {
-		for _, c := range chains {
-			l, err := flock(se.s.path("locks", c.Encoded()), os.O_RDWR|os.O_CREATE, false)
-			if err != nil {
-				return err
-			}
-			if l != nil {
-				se.locks[c] = l
-			}
-		}
-		return nil
-	})
+// lockLayer locks a layer to make it; false means that another process does.
+func (se *session) lockLayer(chain digest.Digest) (bool, error) {
+	if se.locks[chain] != nil {
+		return true, nil
+	}
+	l, err := flock(se.s.path("locks", chain.Encoded()), os.O_RDWR|os.O_CREATE, false)
+	if l != nil {
+		se.locks[chain] = l
+	}
+	return l != nil, err
 }
 
 // release gives the layer locks back.

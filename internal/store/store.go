@@ -79,7 +79,9 @@ func (s *Store) path(elem ...string) string {
 func (s *Store) indexPath() string { return s.path("oci", v1.ImageIndexFile) }
 
 // BlobPath is where a blob of the layout is, whether it is there or not.
-func (s *Store) BlobPath(d digest.Digest) string { return s.path("oci", "blobs", "sha256", d.Encoded()) }
+func (s *Store) BlobPath(d digest.Digest) string {
+	return s.path("oci", "blobs", "sha256", d.Encoded())
+}
 
 // LayerPath is the lowerdir of a chain ID, whether it is there or not.
 func (s *Store) LayerPath(chain digest.Digest) string {
