@@ -63,7 +63,7 @@ func rmCmd(a *app) *cobra.Command {
 				err := e.Remove(ref, force)
 				if force && errors.Is(err, engine.ErrNotFound) { // Docker says it, and succeeds
 					fmt.Fprintln(os.Stderr, "vitro:", err)
-					return nil
+					return errTold
 				}
 				return err
 			})
@@ -117,4 +117,3 @@ func logsCmd(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&times, "timestamps", "t", false, "Show timestamps")
 	return cmd
 }
-

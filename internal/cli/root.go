@@ -114,11 +114,18 @@ func needArgs(n int) cobra.PositionalArgs {
 	}
 }
 
+// errTold is a failure that has been told already.
+var errTold = errors.New("told")
+
 // each runs f for all of refs and prints those that went well; one failure does not stop the others.
 func each(cmd *cobra.Command, refs []string, f func(ref string) error) error {
 	var failed []string
 	for _, r := range refs {
-		if err := f(r); err != nil {
+		err := f(r)
+		if err == errTold {
+			continue
+		}
+		if err != nil {
 			failed = append(failed, err.Error())
 			continue
 		}
