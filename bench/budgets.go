@@ -15,7 +15,7 @@ var budgets = []budget{
 	{"run", "vitrun", []string{"runc"}, 0, 0},
 	{"run-seccomp", "vitrun", []string{"crun"}, 0.6, 0.45},
 	{"run-seccomp", "vitrun", []string{"runc"}, 0, 0},
-	{"rss", "vitrun", []string{"crun"}, 0, 0},
+	{"rss", "vitrun", []string{"crun"}, 0, 0}, // and maxInitKiB
 	{"exec", "vitrun", []string{"crun"}, 0.6, 0},
 	{"exec", "vitrun", []string{"runc"}, 0, 0},
 	{"engine", "vitro", []string{"docker"}, 0.1, 0},

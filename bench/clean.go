@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +23,14 @@ const cgroupRoot = "/sys/fs/cgroup"
 // enterNamespace gives the calling thread a mount namespace of its own. Children start in it, since they are forked
 // from this thread; the rest of the process stays where it is, and the namespace ends with the last of them.
 func (b *bench) enterNamespace() error {
+	b.before = map[string]bool{}
+	for _, dir := range b.shared() {
+		b.before[dir] = true
+	}
+	// What a killed runtime leaves becomes our child, and is waited for in sweep.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a subreaper: %w", err)
+	}
 	runtime.LockOSThread()
 	host, err := os.Readlink("/proc/thread-self/ns/mnt")
 	if err != nil {
@@ -112,8 +119,41 @@ func (b *bench) sweep() {
 	for _, dir := range b.newCgroups() {
 		fmt.Fprintln(os.Stderr, "bench: left behind:", dir)
 	}
+	// Empty folders only, and only if the run was the first to need them.
+	for _, dir := range b.shared() {
+		if !b.before[dir] {
+			os.Remove(dir)
+		}
+	}
+	for reaped := 1; reaped > 0; {
+		reaped, _ = unix.Wait4(-1, nil, unix.WNOHANG, nil)
+	}
+	unmountBelow(b.dir)
 	if err := os.RemoveAll(b.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
+// shared gives the folders that podman, conmon and crun make under one name for all, deepest first.
+func (b *bench) shared() []string {
+	var dirs []string
+	for _, pattern := range []string{"/*/libpod_parent/conmon", "/*/libpod_parent", "/libpod_parent/conmon", "/libpod_parent"} {
+		found, _ := filepath.Glob(cgroupRoot + pattern)
+		dirs = append(dirs, found...)
+	}
+	if _, err := os.Stat("/run/crun"); err == nil {
+		dirs = append(dirs, "/run/crun")
+	}
+	return dirs
+}
+
+// unmountBelow takes away the mounts in dir: podman bind-mounts its store onto itself, in the harness's namespace.
+func unmountBelow(dir string) {
+	mounts, _ := os.ReadFile("/proc/thread-self/mountinfo")
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			unix.Unmount(f[4], unix.MNT_DETACH)
+		}
 	}
 }
 
@@ -154,7 +194,7 @@ func (b *bench) newCgroups() (dirs []string) {
 
 func (b *bench) removeCgroups() (left int) {
 	for _, dir := range b.newCgroups() {
-		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			left++
 		}
 	}

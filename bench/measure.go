@@ -52,7 +52,7 @@ func (b *bench) run(ctx context.Context, argvs [][]string) (sample, error) {
 		sum.wall += time.Since(begin)
 		if err != nil {
 			text, _ := os.ReadFile(errOut.Name())
-			return sum, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, lastLine(string(text)))
+			return sum, fmt.Errorf("%s: %w: %s", filepath.Base(argv[0]), err, lastLine(string(text)))
 		}
 		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 			sum.faults += u.Minflt
@@ -88,6 +88,10 @@ func (b *bench) race(ctx context.Context, cs []competitor) []result {
 				err = cerr
 			}
 			results[i].err = err
+			if ctx.Err() != nil { // ended by us
+				results[i].err = nil
+				continue
+			}
 			if round >= 0 && err == nil {
 				results[i].samples = append(results[i].samples, s)
 			}

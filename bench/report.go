@@ -128,20 +128,28 @@ func (t *table) print(out io.Writer) {
 		}
 	}
 	w.Flush()
+	for _, r := range t.Rows {
+		if memory && r.Name == "vitrun" && r.Error == "" {
+			fmt.Fprintf(out, "  vitrun = %d KiB   budget %d KiB: %s\n", r.RSSKiB, maxInitKiB, verdict(r.RSSKiB <= maxInitKiB))
+		}
+	}
 	for _, r := range t.Ratios {
 		line := fmt.Sprintf("  %s / (%s) = %.2f", r.Ours, r.Peer, r.Ratio)
 		if r.Budget > 0 {
-			verdict := "held"
-			if r.Ratio > r.Budget {
-				verdict = "NOT HELD"
-			}
-			line += fmt.Sprintf("   budget %.2f: %s", r.Budget, verdict)
+			line += fmt.Sprintf("   budget %.2f: %s", r.Budget, verdict(r.Ratio <= r.Budget))
 		}
 		if r.Aim > 0 {
 			line += fmt.Sprintf("   aim %.2f", r.Aim)
 		}
 		fmt.Fprintln(out, line)
 	}
+}
+
+func verdict(held bool) string {
+	if held {
+		return "held"
+	}
+	return "NOT HELD"
 }
 
 func writeJSON(path string, tables []table) error {

@@ -106,7 +106,9 @@ func (b *bench) call(name, path string, args ...string) []string {
 	return append([]string{path, "--root", filepath.Join(b.dir, "state-"+name)}, args...)
 }
 
-func (b *bench) containerID(name string, i int) string { return b.id + "-" + name + "-" + strconv.Itoa(i) }
+func (b *bench) containerID(name string, i int) string {
+	return b.id + "-" + name + "-" + strconv.Itoa(i)
+}
 
 func (b *bench) runPlain(ctx context.Context, t *table) error { return b.runParts(ctx, t, false) }
 
@@ -182,7 +184,6 @@ func (b *bench) rss(ctx context.Context, t *table) error {
 	for _, m := range missing {
 		t.Rows = append(t.Rows, row{Name: m.name, Error: m.err.Error()})
 	}
-	t.Title = fmt.Sprintf("%s; budget: at most %d KiB resident", t.Title, maxInitKiB)
 	return nil
 }
 

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // The test binary is hello itself when it is asked to be: the tools are tested as processes.
@@ -58,6 +61,32 @@ func TestTools(t *testing.T) {
 		out, errOut, code := hello(t, strings.Fields(tt.args)...)
 		if out != tt.out || errOut != tt.errOut || code != tt.code {
 			t.Errorf("hello %s: %q, %q, %d; want %q, %q, %d", tt.args, out, errOut, code, tt.out, tt.errOut, tt.code)
+		}
+	}
+}
+
+// SIGINT ends what waits and what spins with 128+2. It starts ignored, which Go keeps, so it is only caught once the
+// tool asked for it.
+func TestStop(t *testing.T) {
+	signal.Ignore(syscall.SIGINT)
+	defer signal.Reset(syscall.SIGINT)
+	for _, args := range []string{"sleep 60", "spin"} {
+		cmd := exec.Command("/proc/self/exe", strings.Fields(args)...)
+		cmd.Env = []string{"HELLO_TEST_RUN=1"}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		const sigint = 1 << (2 - 1)
+		for caught := uint64(0); caught&sigint == 0; time.Sleep(time.Millisecond) {
+			_, rest, _ := strings.Cut(read("/proc/"+strconv.Itoa(cmd.Process.Pid)+"/status"), "SigCgt:")
+			line, _, _ := strings.Cut(rest, "\n")
+			caught, _ = strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+		}
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("hello %s: %v, want exit status 130", args, cmd.ProcessState)
 		}
 	}
 }

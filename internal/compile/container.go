@@ -148,7 +148,7 @@ func (c *c) session() error {
 	c.signals()
 	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
 		c.Field("process.oomScoreAdj", itoa(*adj))
-		c.writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", itoa(*adj))
+		c.writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", itoa(*adj), " (lowering it needs CAP_SYS_RESOURCE)")
 	}
 	if !c.in.NoKeyring {
 		c.Field("process", "_ses."+c.in.ID)
@@ -168,10 +168,10 @@ func (c *c) signals() {
 }
 
 // writeFile is open, write, close of a small file by the stub. dir is AT_FDCWD or path is absolute.
-func (c *c) writeFile(dir int, path, text string) {
+func (c *c) writeFile(dir int, path, text, hint string) {
 	fd := c.Slot()
 	c.stub(unix.SYS_OPENAT, i(dir), c.Str(path), i(unix.O_WRONLY|cloexec)).To(fd).As("open " + path)
-	c.stub(unix.SYS_WRITE, plan.Val(fd), c.Str(text), i(len(text))).As("write " + text)
+	c.stub(unix.SYS_WRITE, plan.Val(fd), c.Str(text), i(len(text))).As("write " + text + hint)
 	c.stub(unix.SYS_CLOSE, plan.Val(fd))
 }
 

@@ -135,12 +135,24 @@ func (c *c) bind(m *mount) {
 	t := c.Slot()
 	isDir := c.in.Facts.SourceDir == nil || c.in.Facts.SourceDir[m.at]
 	c.target(m.dest, isDir, 0, t)
+	c.sameKind(t, isDir, "bind "+m.Source)
 	c.attach(tree, t).As("bind " + m.Source)
 	c.close(t)
 	c.propagate(tree, m)
 	c.close(tree)
 	if m.tree != 0 && m.tree != tree {
 		c.stub(unix.SYS_CLOSE, plan.Val(m.tree)).Tolerate(unix.EBADF)
+	}
+}
+
+// sameKind: the kernel says EINVAL for a file on a folder; callers match mount(2)'s ENOTDIR (moby's hint).
+func (c *c) sameKind(target plan.Slot, dir bool, what string) {
+	st := c.Scratch(statSize)
+	c.stub(unix.SYS_NEWFSTATAT, plan.Val(target), c.Str(""), st, i(unix.AT_EMPTY_PATH))
+	o := c.Test(plan.Stub, st.At(statMode), 4, unix.S_IFMT, unix.S_IFDIR, unix.ENOTDIR).As(what)
+	if !dir {
+		o.Ok(0).On(plan.AnyErrno, 1)
+		c.Test(plan.Stub, plan.Addr(plan.SlotChan), 8, 0, 1, unix.ENOTDIR).As(what)
 	}
 }
 
@@ -200,7 +212,7 @@ func (c *c) newFS(fstype, source string, data []string, attrs uint64) plan.Slot 
 	}
 	for _, d := range data {
 		if key, value, ok := strings.Cut(d, "="); ok {
-			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As("mount " + fstype + ", option " + d)
+			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As("mount " + fstype + ", option " + d + c.unmappedHint(key))
 		} else {
 			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_FLAG), c.Str(key), i(0), i(0)).As("mount " + fstype + ", option " + d)
 		}
@@ -209,6 +221,14 @@ func (c *c) newFS(fstype, source string, data []string, attrs uint64) plan.Slot 
 	c.stub(unix.SYS_FSMOUNT, plan.Val(fs), i(unix.FSMOUNT_CLOEXEC), plan.Int(attrs)).To(tree).As("mount " + fstype)
 	c.close(fs)
 	return tree
+}
+
+// unmappedHint explains EINVAL for the ids that a user namespace does not map.
+func (c *c) unmappedHint(key string) string {
+	if c.ns.user() && (key == "uid" || key == "gid") {
+		return " (is that id in linux." + key + "Mappings?)"
+	}
+	return ""
 }
 
 // copyUp lets the parent copy what the mount will cover: readdir and xattrs are no ops.

@@ -227,7 +227,7 @@ func (c *c) timeNamespace() {
 			continue
 		}
 		c.Field("linux.timeOffsets."+clock, "")
-		c.writeFile(unix.AT_FDCWD, "/proc/self/timens_offsets", clock+" "+itoa(int(o.Secs))+" "+itoa(int(o.Nanosecs)))
+		c.writeFile(unix.AT_FDCWD, "/proc/self/timens_offsets", clock+" "+itoa(int(o.Secs))+" "+itoa(int(o.Nanosecs)), "")
 	}
 }
 

@@ -13,9 +13,11 @@
 //     a libc newer than the profile falls back to an older call (runc's patchbpf). Not so where the default action is
 //     ALLOW, LOG or TRACE, or defaultErrnoRet is ENOSYS.
 //
-// It differs in three ways: SCMP_ACT_NOTIFY is refused by name, as is an errnoRet with an action that takes none (the
-// specification wants that), and SCMP_CMP_LE on 32-bit architectures is right (libseccomp up to 2.5 inverts it when it
-// follows a condition on an earlier argument).
+// It differs where the peers are wrong or undefined: SCMP_ACT_NOTIFY is refused by name, as is an errnoRet with an
+// action that takes none (the specification wants that); SCMP_CMP_LE on 32-bit architectures is right, and so are
+// several rules of one call whose comparisons fail half-way (libseccomp 2.5 tests the wrong word there); rules with
+// different actions whose NE, less and greater comparisons overlap are simply tried in order; and socketcall and ipc
+// count as named when a call that they carry is.
 //
 // The program tests the architecture, then searches the number in a binary tree of ranges with one decision, so a call
 // costs about six comparisons. Numbers come from tables that go generate makes (gen/gen.go).

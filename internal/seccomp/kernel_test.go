@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	prSetNoNewPrivs   = 38
-	setModeFilter     = 1
-	sysSeccompAMD64   = 317
-	sysSeccompARM64   = 277
-	childEnv          = "VITRO_SECCOMP_CHILD"
-	sysMsealUnified   = 462
-	sysFileSetattrUni = 469
+	prSetNoNewPrivs = 38
+	setModeFilter   = 1
+	sysSeccompAMD64 = 317
+	sysSeccompARM64 = 277
+	childEnv        = "VITRO_SECCOMP_CHILD"
+	sysMseal        = 462 // these are the same on all architectures
+	sysStatmount    = 457
+	sysFileSetattr  = 469
 )
 
 // kernelProfile kills getppid(2), fails sethostname(2) with EACCES and mseal(2) for one length, and allows the rest.
@@ -51,7 +52,7 @@ func kernelProfile() *specs.LinuxSeccomp {
 func TestKernelChild(t *testing.T) {
 	mode := os.Getenv(childEnv)
 	if mode == "" {
-		t.Skip("the child of TestKernel")
+		return // only TestKernel runs it for real
 	}
 	profile := kernelProfile()
 	if mode == "docker" {
@@ -84,10 +85,10 @@ func TestKernelChild(t *testing.T) {
 	}{
 		{"getuid", syscall.SYS_GETUID, [2]uintptr{}},
 		{"sethostname", syscall.SYS_SETHOSTNAME, [2]uintptr{0, 1 << 20}},
-		{"mseal short", sysMsealUnified, [2]uintptr{1, 1}},
-		{"mseal long", sysMsealUnified, [2]uintptr{1, 1 << 32}},
-		{"statmount", 457, [2]uintptr{}},
-		{"file_setattr", sysFileSetattrUni, [2]uintptr{}},
+		{"mseal short", sysMseal, [2]uintptr{1, 1}},
+		{"mseal long", sysMseal, [2]uintptr{1, 1 << 32}},
+		{"statmount", sysStatmount, [2]uintptr{}},
+		{"file_setattr", sysFileSetattr, [2]uintptr{}},
 		{"getppid", syscall.SYS_GETPPID, [2]uintptr{}},
 	} {
 		_, _, errno := syscall.RawSyscall(c.nr, c.args[0], c.args[1], 0)

@@ -169,7 +169,7 @@ func parseFlags(flags []specs.LinuxSeccompFlag) (uint32, error) {
 			bits |= flagSpecAllow
 		case specs.LinuxSeccompFlagWaitKillableRecv:
 			// Says how a thread waits for a listener. There is none without SCMP_ACT_NOTIFY, and the kernel
-			// then refuses the bit with EINVAL (c2aa2dfef243), so it is left out.
+			// then refuses the bit with EINVAL, so it is left out.
 		default:
 			return 0, &fieldError{"flags[" + strconv.Itoa(i) + "]", "unknown flag " + strconv.Quote(string(f))}
 		}

@@ -70,13 +70,11 @@ func run(m *testing.M) (int, error) {
 
 // settled asks again for two seconds: the kernel ends processes, and so namespaces and their mounts, in its own time.
 func settled(find func() []string) (found []string) {
-	for range 20 {
-		if found = find(); len(found) == 0 {
-			break
+	for end := time.Now().Add(2 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if found = find(); len(found) == 0 || time.Now().After(end) {
+			return found
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
-	return found
 }
 
 // ID makes a container id that is the test's name, the run's token and a number; the last 11 bytes or less, from the

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,12 +29,12 @@ var leaks = map[string]struct {
 		}
 	}, "mount /"},
 	"child": {func(t *testing.T) {
-		if err := exec.Command("sleep", "3").Start(); err != nil {
+		if err := exec.Command("sleep", "60").Start(); err != nil {
 			t.Fatal(err)
 		}
 	}, "process "},
 	"orphan": {func(t *testing.T) {
-		if err := exec.Command("sh", "-c", "cd /; exec 0</dev/null >/dev/null 2>&1; sleep 3 &").Run(); err != nil {
+		if err := exec.Command("sh", "-c", "cd /; exec 0</dev/null >/dev/null 2>&1; sleep 60 &").Run(); err != nil {
 			t.Fatal(err)
 		}
 	}, "process "},
@@ -62,16 +63,21 @@ func TestLeaks(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command("/proc/self/exe", "-test.run=^TestLeaker$")
 			cmd.Env = append(os.Environ(), "TESTENV_LEAK="+name)
-			// The mounts of a leaking run go away with its namespace; its processes end by themselves.
+			// The mounts of a leaking run go away with its namespace; its processes and its folder are ended below.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 			b, err := cmd.CombinedOutput()
 			out := string(b)
-			if name == "folder" {
-				_, id, _ := strings.Cut(out, "folder ")
-				if err := os.Remove(strings.TrimSpace(id)); err != nil {
-					t.Error(err)
+			for line := range strings.Lines(out) {
+				f := strings.Fields(line)
+				switch {
+				case len(f) == 4 && f[0] == "process" && f[2] == "sleep":
+					if pid, err := strconv.Atoi(f[1]); err == nil {
+						syscall.Kill(pid, syscall.SIGKILL)
+					}
+				case len(f) == 2 && f[0] == "folder":
+					os.Remove(f[1])
+					os.Remove("/run/vitrun") // only if it is empty
 				}
-				os.Remove("/run/vitrun") // only if it is empty
 			}
 			if l.want == "" {
 				if err != nil {

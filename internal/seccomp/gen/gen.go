@@ -26,10 +26,22 @@ var archs = []struct {
 	name, ident string
 	base        int
 }{
-	{"x86", "X86", 0}, {"x86_64", "AMD64", 0}, {"x32", "X32", x32Bit}, {"arm", "ARM", 0}, {"aarch64", "ARM64", 0},
-	{"mips", "MIPS", 4000}, {"mips64", "MIPS64", 5000}, {"mips64n32", "MIPSN32", 6000}, {"ppc", "PPC", 0},
-	{"ppc64", "PPC64", 0}, {"s390", "S390", 0}, {"s390x", "S390X", 0}, {"parisc", "PARISC", 0}, {"parisc64", "PARISC64", 0},
-	{"riscv64", "RISCV64", 0}, {"loongarch64", "Loong64", 0},
+	{"x86", "X86", 0},
+	{"x86_64", "AMD64", 0},
+	{"x32", "X32", x32Bit},
+	{"arm", "ARM", 0},
+	{"aarch64", "ARM64", 0},
+	{"mips", "MIPS", 4000},
+	{"mips64", "MIPS64", 5000},
+	{"mips64n32", "MIPSN32", 6000},
+	{"ppc", "PPC", 0},
+	{"ppc64", "PPC64", 0},
+	{"s390", "S390", 0},
+	{"s390x", "S390X", 0},
+	{"parisc", "PARISC", 0},
+	{"parisc64", "PARISC64", 0},
+	{"riscv64", "RISCV64", 0},
+	{"loongarch64", "Loong64", 0},
 }
 
 const (

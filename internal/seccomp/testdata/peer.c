@@ -4,7 +4,7 @@
 //   R ACTION NAME N (ARG OP A B)*N
 //   E                   writes the program: its size in bytes and itself, or ~0 when a rule was refused
 //   F                   the same with the filter as pseudo code
-// Each profile has a process of its own, since libseccomp 2.5 crashes on some.
+// Each profile has a process of its own, since libseccomp 2.5 crashes or loops on some.
 #include <inttypes.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -79,14 +79,16 @@ int main(void)
 		if (ftruncate(fd, 0) || lseek(fd, 0, SEEK_SET))
 			return 1;
 		pid_t pid = fork();
-		if (pid == 0)
+		if (pid == 0) {
+			alarm(2);
 			_exit(compile(text, fd));
+		}
 		int status;
 		if (pid < 0 || waitpid(pid, &status, 0) != pid)
 			return 1;
 		uint32_t size = lseek(fd, 0, SEEK_END);
 		lseek(fd, 0, SEEK_SET);
-		if (status != 0 || read(fd, out, size) != size)
+		if (status != 0 || size > sizeof out || read(fd, out, size) != size)
 			size = ~0u;
 		fwrite(&size, 4, 1, stdout);
 		if (size != ~0u)
