@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"strings"
+
 	"vitro/internal/plan"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +24,7 @@ func (c *c) cgroupMount(m *mount) error {
 	c.close(t)
 	for _, h := range c.in.Group.Mounts() {
 		c.stub(unix.SYS_MKDIRAT, plan.Val(tmp), c.Str(h.Name), i(0o755))
-		c.hierarchy(tmp, h.Name, h.Options, h.V2, m.AttrSet)
+		c.hierarchy(tmp, h.Name, mountOptions(h.Controllers), h.Controllers == "", m.AttrSet)
 		for _, link := range h.Symlinks {
 			c.stub(unix.SYS_SYMLINKAT, c.Str(h.Name), plan.Val(tmp), c.Str(link)).Tolerate(unix.EEXIST)
 		}
@@ -31,6 +33,17 @@ func (c *c) cgroupMount(m *mount) error {
 	c.propagate(tmp, m)
 	c.close(tmp)
 	return nil
+}
+
+// mountOptions are those of a hierarchy; one that has only a name says so.
+func mountOptions(controllers string) []string {
+	switch {
+	case controllers == "":
+		return nil
+	case strings.HasPrefix(controllers, "name="):
+		return []string{"none", controllers}
+	}
+	return strings.Split(controllers, ",")
 }
 
 // hierarchy mounts one hierarchy below the tmpfs. Its superblock exists: read-only is the mount's own flag, never the superblock's.

@@ -81,7 +81,7 @@ func (c *c) clone() error {
 	c.Clone.Comm = stub.StubComm
 	c.Clone.Flags = uintptr(c.ns.atClone())
 	if c.in.Group != nil {
-		c.Clone.CgroupFD = c.in.Group.FD()
+		c.Clone.CgroupFD = c.in.Group.FD
 	}
 	if c.ns.userAtClone() {
 		c.Clone.UIDs, c.Clone.GIDs = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)

@@ -139,9 +139,6 @@ func (m *making) acquire(r *Runtime, create bool) error {
 	if err != nil {
 		return wrap("linux.cgroupsPath", err)
 	}
-	if err := checkGroup(group); err != nil {
-		return err
-	}
 	m.in.Group = group
 	m.in.Create = create || len(m.spec.Hooks.StartContainer) > 0 // run waits for those too
 	m.record = record{
@@ -154,7 +151,7 @@ func (m *making) acquire(r *Runtime, create bool) error {
 		cgroups:     group.Paths(),
 		privatePID:  privatePID(m.spec),
 	}
-	m.arm(func() { _ = group.Kill(); _ = group.Remove() })
+	m.arm(func() { _ = group.Undo() })
 	if err := writeFile(m.dir+configFile, spec.Encode(m.spec), 0o600); err != nil {
 		return err
 	}
@@ -180,24 +177,6 @@ func (m *making) folder(r *Runtime) error {
 	}
 	m.container = &container{r: r, dir: dir, fd: fd, held: true}
 	return wrap("lock "+dir, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
-}
-
-// checkGroup refuses a cgroup that is in use: limits would hit strangers, and delete would kill them.
-func checkGroup(g *cgroup.Group) error {
-	if !g.Exists() {
-		return nil
-	}
-	pids, err := g.Procs(true)
-	if err != nil {
-		return wrap("linux.cgroupsPath", err)
-	}
-	if len(pids) > 0 {
-		return text("linux.cgroupsPath: container's cgroup is not empty: " + sys.Itoa(len(pids)) + " process(es) found")
-	}
-	if frozen, err := g.Frozen(); err == nil && frozen {
-		return text("linux.cgroupsPath: container's cgroup unexpectedly frozen")
-	}
-	return nil
 }
 
 // privatePID tells whether the container has a new pid namespace, whose end kills all in it.

@@ -98,10 +98,6 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	case s == statusPaused && !o.IgnorePaused:
 		return nil, text("cannot exec in a paused container (use --ignore-paused to override)")
 	}
-	s, err := loadConfig(c.dir)
-	if err != nil {
-		return nil, err
-	}
 	group, err := c.subgroup(o.Cgroup)
 	if err != nil {
 		return nil, err
@@ -114,7 +110,21 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 		return nil, err
 	}
 	con.initialSize(o.Process)
-	in := compile.ExecInput{Process: o.Process, Spec: s, PID: c.init.pid, ConsoleFD: con.far, ExtraFDs: extra, Group: group}
+	pidfd, err := c.init.open()
+	if err != nil {
+		return nil, text("cannot exec in a stopped container")
+	}
+	defer unix.Close(pidfd)
+	in := compile.ExecInput{
+		Process: o.Process, PID: c.init.pid, PIDFD: pidfd, ID: c.id, StateDir: c.dir, NoKeyring: true,
+		ConsoleFD: con.far, ExtraFDs: extra,
+	}
+	if err := inGroup(&in, group); err != nil {
+		return nil, err
+	}
+	if err := compile.GatherExec(&in); err != nil {
+		return nil, wrap("container "+c.id, err)
+	}
 	p, err := compile.Exec(&in)
 	if err != nil {
 		return nil, inInit(err)
@@ -124,7 +134,24 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	return l, inInit(err)
 }
 
+// inGroup says how the process gets into the cgroup: by the clone on v2, by writes of its pid elsewhere.
+func inGroup(in *compile.ExecInput, g *cgroup.Group) error {
+	switch {
+	case g == nil:
+	case !g.Exists():
+		return text("the container's cgroup is gone")
+	case g.Mode == cgroup.V2:
+		in.CgroupDir = g.Paths()[0].Path
+	default:
+		in.Join = g.Join
+	}
+	return nil
+}
+
 func noCalls(_ *stub.Launch, o *plan.Op) error {
+	if o.Name == "state" { // an exec has none
+		return nil
+	}
 	return text("the plan calls " + o.Name + ", which an exec does not have")
 }
 
