@@ -96,7 +96,7 @@ func (x *execution) run() error {
 	}
 	var theirs [3]*os.File
 	var input *os.File
-	var copies sync.WaitGroup
+	var outputs [3]*os.File
 	var err error
 	defer func() {
 		for _, f := range theirs {
@@ -106,23 +106,23 @@ func (x *execution) run() error {
 		}
 	}()
 	for i := range theirs {
-		var ours *os.File
 		switch {
 		case x.detach || i == 0 && !x.s.input:
 			theirs[i], err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		case i == 0:
 			theirs[0], input, err = monitor.Pipe()
 		default:
-			if ours, theirs[i], err = monitor.Pipe(); err == nil {
-				to := [3]*os.File{1: os.Stdout, 2: os.Stderr}[i]
-				copies.Go(func() { _, _ = io.Copy(to, ours); ours.Close() })
-			}
+			outputs[i], theirs[i], err = monitor.Pipe()
 		}
 		if err != nil {
 			return err
 		}
 	}
-	_, pid, err := x.e.Exec(x.id, runtime.ExecOpts{Process: x.p, Detach: true, Stdio: &theirs})
+	var pid int
+	err = monitor.Lend(theirs, func() (err error) {
+		pid, err = x.e.Exec(x.id, runtime.ExecOpts{Process: x.p})
+		return err
+	})
 	if err != nil || x.detach {
 		return err
 	}
@@ -133,6 +133,9 @@ func (x *execution) run() error {
 	if input != nil {
 		go x.s.copyInput(input)
 	}
+	var copies sync.WaitGroup
+	copies.Go(func() { _, _ = io.Copy(os.Stdout, outputs[1]) })
+	copies.Go(func() { _, _ = io.Copy(os.Stderr, outputs[2]) })
 	return ended(pid, copies.Wait)
 }
 
@@ -169,7 +172,7 @@ func (x *execution) terminal() error {
 	path := filepath.Join(dir, "console.sock")
 	var pid int
 	master, err := monitor.Terminal(path, func() (err error) {
-		_, pid, err = x.e.Exec(x.id, runtime.ExecOpts{Process: x.p, Detach: true, ConsoleSocket: path})
+		pid, err = x.e.Exec(x.id, runtime.ExecOpts{Process: x.p, ConsoleSocket: path})
 		return err
 	})
 	if err != nil || x.detach {

@@ -61,10 +61,11 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 	return l, p, nil
 }
 
-// Exec runs a process in a running container and, unless o.Detach, waits for it.
-func (e *Engine) Exec(id string, o runtime.ExecOpts) (exit int, err error) {
-	exit, _, err = e.runtime().Exec(id, o)
-	return exit, err
+// Exec starts a process in a running container, as a child of this one, and returns its pid.
+func (e *Engine) Exec(id string, o runtime.ExecOpts) (pid int, err error) {
+	o.Detach = true
+	_, pid, err = e.runtime().Exec(id, o)
+	return pid, err
 }
 
 // Top lists the processes of a running container.

@@ -121,11 +121,17 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	}
 	defer done()
 	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
-	if io.Console == "" {
-		opts.Stdio = &io.Files
-	}
 	rt := s.e.runtime()
-	if _, err := rt.Run(opts); err != nil {
+	run := func() error {
+		_, err := rt.Run(opts)
+		return err
+	}
+	if io.Console == "" {
+		err = monitor.Lend(io.Files, run)
+	} else {
+		err = run()
+	}
+	if err != nil {
 		return 0, err
 	}
 	st, err := rt.State(s.c.ID)

@@ -107,3 +107,30 @@ func closeAll(files []*os.File) {
 		}
 	}
 }
+
+// Lend makes files this process's first three while f runs: a process that f starts gets them. Nothing else may use
+// standard input, output or error meanwhile.
+func Lend(files [3]*os.File, f func() error) (err error) {
+	var own [3]int
+	for i := range own {
+		if own[i], err = unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 3); err != nil && err != unix.EBADF {
+			return os.NewSyscallError("dup", err)
+		}
+	}
+	defer func() {
+		for i, fd := range own {
+			if fd < 0 {
+				_ = unix.Close(i)
+				continue
+			}
+			_ = unix.Dup3(fd, i, 0)
+			_ = unix.Close(fd)
+		}
+	}()
+	for i, file := range files {
+		if err := unix.Dup3(fdOf(file), i, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	return f()
+}
