@@ -214,8 +214,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, d digest.Digest, b
 		panic(http.ErrAbortHandler) // breaks the connection
 	}
 	for part := range slices.Chunk(b, 64<<10) {
-		if f.Delay > 0 {
-			time.Sleep(f.Delay)
+		select {
+		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+			return
 		}
 		if _, err := w.Write(part); err != nil {
 			return
