@@ -141,7 +141,7 @@ func (w *walk) child(p *folder, base string) (*folder, error) {
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return w.follow(p, base)
-	case w.make && w.a.o.Format == Overlay && isWhiteout(&st):
+	case w.make && w.a.o.Format == Overlay && IsWhiteout(&st):
 		if err := unix.Unlinkat(p.fd, base, 0); err != nil {
 			return nil, fmt.Errorf("parent %q: %w", path, err)
 		}
@@ -260,6 +260,7 @@ func readlink(dirfd int, base string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-func isWhiteout(st *unix.Stat_t) bool {
+// IsWhiteout tells overlayfs' mark of a hidden name.
+func IsWhiteout(st *unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 }

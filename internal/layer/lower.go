@@ -83,14 +83,14 @@ func visible(layers []int, path string, last bool) ([]int, error) {
 		var st unix.Stat_t
 		err = unix.Fstat(fd, &st)
 		dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-		opaque := dir && isOpaque(fd)
+		opaque := dir && IsOpaque(fd)
 		_ = unix.Close(fd)
 		switch {
 		case err != nil:
 			return nil, err
 		case dir:
 			out = append(out, root)
-		case !isWhiteout(&st) && len(out) == 0 && last:
+		case !IsWhiteout(&st) && len(out) == 0 && last:
 			return []int{root}, nil
 		}
 		if !dir || opaque {
@@ -107,8 +107,8 @@ func openBeneath(root int, path string, flags uint64) (int, error) {
 	})
 }
 
-// isOpaque reads the mark of an opaque folder of either namespace.
-func isOpaque(fd int) bool {
+// IsOpaque reads the mark of an opaque folder, of either namespace, through any fd of it (O_PATH too).
+func IsOpaque(fd int) bool {
 	var b [1]byte
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
 	for _, attr := range []string{"trusted.overlay.opaque", "user.overlay.opaque"} {

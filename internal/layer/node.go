@@ -306,7 +306,7 @@ func (a *applier) linkTarget(target string) (*folder, *unix.Stat_t, error) {
 		}
 	}
 	switch {
-	case errors.Is(err, unix.ENOENT) || err == nil && a.o.Format == Overlay && isWhiteout(&st):
+	case errors.Is(err, unix.ENOENT) || err == nil && a.o.Format == Overlay && IsWhiteout(&st):
 		return nil, nil, errors.New("no such file in the layer or below")
 	case err != nil:
 		return nil, nil, err
