@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"vitro/internal/archive"
 	"vitro/internal/engine"
 	"vitro/internal/hello"
 	"vitro/internal/image"
@@ -49,7 +50,7 @@ func loadHello(ctx context.Context, e *engine.Engine) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	if _, err := loadArchive(ctx, e, r, nil); err != nil {
+	if _, err := archive.Load(ctx, e.Store, r, archive.Options{}); err != nil {
 		return store.Image{}, fmt.Errorf("embedded image hello: %w", err)
 	}
 	return e.Store.Resolve(hello.Name)
@@ -140,18 +141,15 @@ func loadCmd(a *app) *cobra.Command {
 				}
 				defer in.Close()
 			}
-			var p registry.Progress
-			events := func(store.Event) {}
-			if !quiet {
-				p = registry.NewProgress(cmd.OutOrStdout())
-				events = p.Event
+			w := cmd.OutOrStdout()
+			if quiet {
+				w = io.Discard
 			}
-			names, err := loadArchive(cmd.Context(), e, in, events)
-			if p != nil {
-				p.Close()
-			}
-			for _, n := range names {
-				fmt.Fprintln(cmd.OutOrStdout(), n)
+			p := registry.NewProgress(w)
+			loaded, err := archive.Load(cmd.Context(), e.Store, in, archive.Options{Events: p.Event})
+			p.Close()
+			for _, l := range loaded {
+				fmt.Fprintln(cmd.OutOrStdout(), l)
 			}
 			return err
 		},
@@ -159,10 +157,6 @@ func loadCmd(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress the load output")
 	cmd.Flags().StringVarP(&input, "input", "i", "", "Read from tar archive file, instead of STDIN")
 	return cmd
-}
-
-func loadArchive(ctx context.Context, e *engine.Engine, r io.Reader, events func(store.Event)) ([]string, error) {
-	return nil, errors.New("load: not there yet")
 }
 
 func rmiCmd(a *app) *cobra.Command {

@@ -236,5 +236,10 @@ func readEnvFile(name string) (out []string, err error) {
 }
 
 func printPlan(cmd *cobra.Command, e *engine.Engine, img store.Image, o engine.CreateOptions) error {
-	return errors.New("--plan: not there yet")
+	o.Name, o.AutoRemove = "", true
+	p, err := e.Plan(img, o)
+	if err != nil {
+		return err
+	}
+	return p.Render(cmd.OutOrStdout())
 }

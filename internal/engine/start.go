@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"vitro/internal/monitor"
+	"vitro/internal/plan"
 	"vitro/internal/runtime"
+	"vitro/internal/snapshot"
 	"vitro/internal/store"
 )
 
@@ -144,7 +147,11 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	root, err := mountRoot(layers, e.dir(c.ID))
+	m, err := snapshot.OverlayDriver{}.Prepare(context.Background(), e.dir(c.ID), layers, snapshot.Options{Volatile: c.HostConfig.AutoRemove})
+	if err != nil {
+		return o, nil, err
+	}
+	root, _, err := m.Open()
 	if err != nil {
 		return o, nil, err
 	}
@@ -223,3 +230,19 @@ func FailureCode(err error) int {
 
 // AttachPath is the socket of a running container's monitor.
 func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock") }
+
+// Plan is the program that would start a container with these options; nothing is made that stays.
+func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
+	c, lock, err := e.Create(img, o)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	defer e.remove(c)
+	opts, done, err := e.prepare(c, e.Store.Layers(img))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return e.runtime().Plan(opts)
+}
