@@ -55,6 +55,7 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 	}
 	cmd := exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
+		Stderr: lock, // for a panic, which nobody hears otherwise
 		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
@@ -155,10 +156,9 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if err != nil {
 		return o, nil, err
 	}
-	done = func() { root.Close() }
 	defer func() {
 		if err != nil {
-			done()
+			root.Close()
 		}
 	}()
 	in := specInput{Rootfs: fmt.Sprintf("/proc/self/fd/%d", root.Fd()), Dir: e.dir(c.ID)}
@@ -174,7 +174,7 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, done, nil
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
 }
 
 // started notes the process for other commands, and the time for the case that all of /run goes.

@@ -80,7 +80,7 @@ func (c *conn) send(v any, files ...*os.File) error {
 func (c *conn) receive(v any) (files []*os.File, err error) {
 	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*4))
 	n, oobn, _, _, err := c.c.ReadMsgUnix(b, oob)
-	if n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET) {
+	if n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) {
 		err = io.EOF
 	}
 	if err != nil {
