@@ -180,7 +180,7 @@ func unescape(p []byte) string {
 	out := make([]byte, 0, len(p))
 	for i := 0; i < len(p); i++ {
 		if p[i] == '\\' && i+3 < len(p) && octal(p[i+1]) && octal(p[i+2]) && octal(p[i+3]) {
-			out = append(out, (p[i+1]-'0')<<6|(p[i+2]-'0')<<3|p[i+3]-'0')
+			out = append(out, (p[i+1]-'0')<<6|(p[i+2]-'0')<<3|(p[i+3]-'0'))
 			i += 3
 			continue
 		}

@@ -1,8 +1,10 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"vitro/internal/plan"
@@ -41,7 +43,7 @@ type level struct{ path, cpus, mems string }
 
 // Group places a container: an absolute cgroupsPath starts at each mount's root, a relative one (or id, when it is empty)
 // at this process's own folder; on v2 at the parent of that, which may have controllers to give (cgroups(7),
-// "no internal processes"). It looks at what is there, and makes nothing.
+// "no internal processes"). It looks at what is there, and makes nothing. The caller adds the field's name to an error.
 func (l *Layout) Group(cgroupsPath, id string) (*Group, error) {
 	rel := cgroupsPath
 	if rel == "" {
@@ -83,10 +85,10 @@ func clean(path string) (string, error) {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
 		if part == ".." {
-			return "", errors.New("linux.cgroupsPath (" + path + "): must not contain \"..\"")
+			return "", errors.New(path + ": must not contain \"..\"")
 		}
 		if strings.IndexByte(part, 0) >= 0 || strings.IndexByte(part, '\n') >= 0 {
-			return "", errors.New("linux.cgroupsPath: must not contain a NUL or a newline")
+			return "", errors.New("must not contain a NUL or a newline")
 		}
 	}
 	out := ""
@@ -96,7 +98,7 @@ func clean(path string) (string, error) {
 		}
 	}
 	if out == "" {
-		return "", errors.New("linux.cgroupsPath (" + path + "): names no folder below the root")
+		return "", errors.New(path + ": names no folder below the root")
 	}
 	return out, nil
 }
@@ -118,18 +120,21 @@ func (g *Group) look(p *place, optional bool) bool {
 		return false
 	}
 	if has(p.controllers, "cpuset") {
-		g.lookCpuset(p)
+		g.lookCpuset(p, len(existing))
 	}
 	return true
 }
 
-// lookCpuset notes the folders below the mount point whose cpuset files are empty, or will be, and what they get.
-func (g *Group) lookCpuset(p *place) {
+// lookCpuset notes the folders below the mount point whose cpuset files are empty, or will be (behind path[:existing]), and
+// what they get.
+func (g *Group) lookCpuset(p *place, existing int) {
 	cpus, mems := "", ""
 	for end := p.mount; ; end = next(p.path, end) {
-		dir := p.path[:end]
-		c, _ := readLine(dir + "/cpuset.cpus")
-		m, _ := readLine(dir + "/cpuset.mems")
+		dir, c, m := p.path[:end], "", ""
+		if end <= existing {
+			c, _ = readLine(dir + "/cpuset.cpus")
+			m, _ = readLine(dir + "/cpuset.mems")
+		}
 		if end > p.mount && (c == "" || m == "") {
 			g.cpuset = append(g.cpuset, level{dir, cpus, mems})
 		}
@@ -199,9 +204,8 @@ func FromPaths(paths []Path) *Group {
 		if p.Controller != "" {
 			g.Mode = V1
 		}
-		n := len(g.places)
-		if n > 0 && g.places[n-1].path == p.Path {
-			g.places[n-1].controllers += "," + p.Controller
+		if at := slices.IndexFunc(g.places, func(x place) bool { return x.path == p.Path }); at >= 0 {
+			g.places[at].controllers += "," + p.Controller
 			continue
 		}
 		g.places = append(g.places, place{controllers: p.Controller, path: p.Path, existed: true})
@@ -279,9 +283,16 @@ func next(path string, end int) int {
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 
+// readLine reads a small cgroup file, whose content comes in one read(2).
 func readLine(path string) (string, error) {
-	p, err := sys.ReadFile(path)
-	return strings.TrimSpace(string(p)), err
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var b [4096]byte
+	n, err := sys.Read(fd, b[:])
+	return string(bytes.TrimSpace(b[:max(n, 0)])), err
 }
 
 func failed(op, path string, err error) error {

@@ -70,7 +70,8 @@ func (p *planner) memory(m *specs.LinuxMemory, v *values) {
 			p.refuse("memory."+x.name, "invalid value "+sys.Itoa(int(x.n)))
 		}
 	}
-	if m.Kernel != nil || m.KernelTCP != nil { //nolint:staticcheck // deprecated, and seen
+	//lint:ignore SA1019 it is looked for to be named
+	if m.Kernel != nil || m.KernelTCP != nil {
 		p.g.Warnings = append(p.g.Warnings, "linux.resources.memory.kernel: kernel memory limits are obsolete and ignored")
 	}
 	if m.UseHierarchy != nil && !*m.UseHierarchy {

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"vitro/internal/plan"
+	"vitro/internal/spec"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -22,29 +23,6 @@ type joined struct {
 	fd   plan.Slot
 	path string
 	at   int // index in linux.namespaces
-}
-
-// NamespaceFlag is the CLONE_NEW* flag of a type, 0 for an unknown one.
-func NamespaceFlag(t specs.LinuxNamespaceType) int {
-	switch t {
-	case specs.MountNamespace:
-		return unix.CLONE_NEWNS
-	case specs.PIDNamespace:
-		return unix.CLONE_NEWPID
-	case specs.NetworkNamespace:
-		return unix.CLONE_NEWNET
-	case specs.IPCNamespace:
-		return unix.CLONE_NEWIPC
-	case specs.UTSNamespace:
-		return unix.CLONE_NEWUTS
-	case specs.UserNamespace:
-		return unix.CLONE_NEWUSER
-	case specs.CgroupNamespace:
-		return unix.CLONE_NEWCGROUP
-	case specs.TimeNamespace:
-		return unix.CLONE_NEWTIME
-	}
-	return 0
 }
 
 func (n *namespaces) has(flag int) bool   { return (n.fresh|n.joins)&flag != 0 }
@@ -77,7 +55,8 @@ func (c *c) namespaceKinds() error {
 	c.ns.v2 = c.in.Facts.V2
 	c.ns.inGroup = c.in.Facts.V2 && c.in.Group != nil
 	for k, ns := range c.spec.Linux.Namespaces {
-		flag := NamespaceFlag(ns.Type)
+		f, _ := spec.CloneFlag(ns.Type)
+		flag := int(f)
 		if ns.Path == "" {
 			c.ns.fresh |= flag
 			continue
