@@ -121,12 +121,12 @@ func (c *c) waitAck() {
 		return
 	}
 	c.acks--
-	c.Field("sync", "")
-	c.readAck()
+	o := c.readAck()
+	o.Field, o.Object = "sync", "" // of this op alone: what follows is still the caller's
 }
 
-func (c *c) readAck() {
-	c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
+func (c *c) readAck() *plan.Op {
+	return c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
 }
 
 // tell sends a record of life for the parent's await. value is 0 or a slot.
