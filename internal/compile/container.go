@@ -105,9 +105,6 @@ func (c *c) clone() error {
 	if c.in.Group != nil {
 		c.in.Group.Join(c.Builder)
 	}
-	if c.ns.user() {
-		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
-	}
 	c.Field("state", c.in.StateDir)
 	c.Call(plan.Sync, "state")
 	c.Call(plan.Sync, "ack")

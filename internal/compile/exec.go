@@ -23,6 +23,7 @@ func (c *c) finish() error {
 	}
 	exe := c.findExecutable(p.Args[0], pathOf(p.Env))
 	c.waitAck()
+	c.limitsByParent()
 	c.waitStart()
 	c.Field("process", "")
 	c.stub(unix.SYS_CLOSE_RANGE, i(3+c.in.ExtraFDs), plan.Int(uint32(0xffffffff)), i(unix.CLOSE_RANGE_CLOEXEC)).As("mark every fd close-on-exec")

@@ -62,6 +62,7 @@ func GatherExec(in *ExecInput) error {
 	}
 	f.Chroot = f.Namespaces&unix.CLONE_NEWNS == 0
 	gatherStdio(&f.Facts)
+	f.Raises = raises(in.Process)
 	if !hasHome(in.Process.Env) {
 		fd, err := unix.Open(proc+"/root", cloexecDir, 0)
 		if err != nil {
@@ -129,9 +130,6 @@ func (c *c) execBefore(in *ExecInput) error {
 	c.restorePIDNamespace()
 	if in.Join != nil {
 		in.Join(c.Builder)
-	}
-	if c.ns.user() {
-		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
 	}
 	c.Call(plan.Sync, "state")
 	c.Call(plan.Sync, "ack")

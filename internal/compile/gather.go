@@ -5,8 +5,10 @@ import (
 	"strings"
 	"syscall"
 
+	"vitro/internal/spec"
 	"vitro/internal/sys"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +43,7 @@ func Gather(in *Input) error {
 		}
 	}
 	gatherStdio(f)
+	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {
 		f.Home = homeOf(in, in.Spec.Process.User.UID)
 	}
@@ -65,6 +68,16 @@ func gatherStdio(f *Facts) {
 		f.StdioOpen[fd] = true
 		f.StdioNull[fd] = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 	}
+}
+
+func raises(p *specs.Process) bool {
+	var l unix.Rlimit
+	for _, r := range p.Rlimits {
+		if n, ok := spec.RlimitNumber(r.Type); ok && unix.Getrlimit(n, &l) == nil && r.Hard > l.Max {
+			return true
+		}
+	}
+	return false
 }
 
 func hasHome(env []string) bool {

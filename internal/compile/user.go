@@ -27,7 +27,22 @@ func (c *c) stdio() error {
 	return nil
 }
 
-// rlimits by prlimit(2). In a user namespace the parent does it: raising needs CAP_SYS_RESOURCE in the initial one.
+// limitsByParent: in a user namespace raising a hard limit takes the parent, whose CAP_SYS_RESOURCE is the initial one's. Not earlier: a low RLIMIT_NOFILE
+// would fail the stub's own opens.
+func (c *c) limitsByParent() {
+	if !c.ns.user() || !c.in.Facts.Raises {
+		return
+	}
+	c.Field("process.rlimits", "")
+	c.tell(0)
+	c.Call(plan.Sync, "await")
+	c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
+	c.Field("process.rlimits", "")
+	c.Call(plan.Sync, "ack")
+	c.readAck()
+}
+
+// rlimits by prlimit(2).
 func (c *c) rlimits(do plan.Doer, pid plan.Arg) {
 	for k, r := range c.spec.Process.Rlimits {
 		n, ok := spec.RlimitNumber(r.Type)
@@ -64,7 +79,7 @@ func (c *c) workdir() error {
 // identity: working directory, bounding set, groups, ids. Capabilities stay permitted over setuid until the last capset.
 func (c *c) identity() error {
 	p := c.spec.Process
-	if !c.ns.user() {
+	if !c.ns.user() || !c.in.Facts.Raises {
 		c.rlimits(plan.Stub, i(0))
 	}
 	if err := c.parseCaps(p.Capabilities); err != nil {
