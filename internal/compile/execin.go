@@ -139,9 +139,9 @@ func (c *c) execBefore(in *ExecInput) error {
 
 // execJoin: dumpable off first, so that the container cannot look into us; others before user, since they may need the host's capabilities.
 func (c *c) execJoin(in *ExecInput) error {
-	c.waitAck() // in the cgroups before anything of the container is seen
 	c.Field("container", in.ID)
 	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
+	c.waitAck() // in the cgroups before anything of the container is seen
 	rest := in.Facts.Namespaces &^ (unix.CLONE_NEWPID | unix.CLONE_NEWUSER)
 	if rest != 0 {
 		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(rest)).As("join the namespaces")

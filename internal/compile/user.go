@@ -168,10 +168,28 @@ func (c *c) capset(eff, perm, inh uint64) *plan.Op {
 		c.U32s(uint32(eff), uint32(perm), uint32(inh), uint32(eff>>32), uint32(perm>>32), uint32(inh>>32)))
 }
 
-// finalCaps is the last capset and the ambient set, which needs its capabilities in permitted and inheritable. A refusal there only loses
-// what the caller was never going to have.
+// raiseCaps makes effective what is permitted (setresuid has cleared it), and sets inheritable. Which those are only the kernel knows: the caller may lack some.
+func (c *c) raiseCaps() {
+	c.Field("process.capabilities", "")
+	hdr, sets := c.U32s(unix.LINUX_CAPABILITY_VERSION_3, 0), c.Scratch(24)
+	c.stub(unix.SYS_CAPGET, hdr, sets)
+	for _, word := range []int{0, 12} {
+		c.Copy(plan.Stub, sets.At(word), sets.At(word+4), 4)
+	}
+	inh := c.U32s(uint32(c.inheritable), uint32(c.inheritable>>32))
+	c.Copy(plan.Stub, sets.At(8), inh, 4)
+	c.Copy(plan.Stub, sets.At(20), inh.At(4), 4)
+	c.stub(unix.SYS_CAPSET, hdr, sets).As("raise what is permitted")
+}
+
+// finalCaps is the last capset and the ambient set.
 func (c *c) finalCaps() {
 	c.capset(c.caps.effective, c.caps.permitted, c.inheritable).As("set effective, permitted and inheritable")
+	c.ambient()
+}
+
+// ambient needs its capabilities in permitted and inheritable. A refusal only loses what the caller was never going to have.
+func (c *c) ambient() {
 	c.stub(unix.SYS_PRCTL, i(unix.PR_CAP_AMBIENT), i(unix.PR_CAP_AMBIENT_CLEAR_ALL), i(0), i(0), i(0)).Tolerate(unix.EINVAL)
 	c.Field("process.capabilities.ambient", "")
 	for n := range lastCap + 1 {
