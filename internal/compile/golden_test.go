@@ -114,6 +114,22 @@ var goldens = []struct {
 		s.Process.User = specs.User{UID: 1000, GID: 1000}
 		return input(s)
 	}},
+	{"userns-limits", func(*testing.T) *Input {
+		s := slim()
+		userNS(s, 0, 100000, 65536)
+		adj := -500
+		s.Process.OOMScoreAdj = &adj
+		s.Process.Rlimits = plain().Process.Rlimits
+		in := input(s)
+		in.Facts.Raises = true
+		return in
+	}},
+	{"userns-join-net", func(*testing.T) *Input {
+		s := slim()
+		userNS(s, 0, 100000, 65536)
+		ns(s, specs.NetworkNamespace, "/run/netns/n1")
+		return input(s)
+	}},
 	{"join-net", func(*testing.T) *Input {
 		s := slim()
 		ns(s, specs.NetworkNamespace, "/run/netns/n1")

@@ -89,7 +89,7 @@ func (c *c) identity() error {
 	c.Field("process.capabilities.bounding", "")
 	for n := range lastCap + 1 {
 		if c.caps.bounding&(1<<n) == 0 {
-			c.stub(unix.SYS_PRCTL, i(unix.PR_CAPBSET_DROP), i(n)).Tolerate(unix.EINVAL).As("drop " + spec.CapName(n))
+			c.stub(unix.SYS_PRCTL, i(unix.PR_CAPBSET_DROP), i(n)).Tolerate(unix.EINVAL).As("drop " + capName(n))
 		}
 	}
 	c.Field("process.user", "")
@@ -197,6 +197,13 @@ func (c *c) ambient() {
 			c.stub(unix.SYS_PRCTL, i(unix.PR_CAP_AMBIENT), i(unix.PR_CAP_AMBIENT_RAISE), i(n), i(0), i(0)).Tolerate(unix.EPERM).As("raise " + spec.CapName(n))
 		}
 	}
+}
+
+func capName(n int) string {
+	if s := spec.CapName(n); s != "" {
+		return s
+	}
+	return "capability " + itoa(n)
 }
 
 func itoa64(n uint64) string {

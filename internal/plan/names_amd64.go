@@ -81,6 +81,8 @@ func CallName(nr int) string {
 		return "setresuid"
 	case 119:
 		return "setresgid"
+	case 125:
+		return "capget"
 	case 126:
 		return "capset"
 	case 135:
@@ -161,6 +163,8 @@ func CallName(nr int) string {
 		return "seccomp"
 	case 319:
 		return "memfd_create"
+	case 321:
+		return "bpf"
 	case 322:
 		return "execveat"
 	case 332:
