@@ -55,7 +55,7 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 	}
 	cmd := exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
-		Stderr: lock, // for a panic, which nobody hears otherwise
+		Stderr:     lock, // for a panic, which nobody hears otherwise
 		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
