@@ -9,7 +9,7 @@ import (
 
 // Container compiles create or run.
 func Container(in *Input) (*plan.Program, error) {
-	c := &c{Builder: plan.NewBuilder(320), in: in, spec: in.Spec}
+	c := &c{Builder: plan.NewBuilder(512), in: in, spec: in.Spec}
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
 		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub
@@ -86,9 +86,12 @@ func (c *c) clone() error {
 	if c.ns.userAtClone() {
 		c.Clone.UIDs, c.Clone.GIDs = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)
 		c.Clone.Setgroups, c.Clone.Root = c.in.Facts.EUID == 0, true
+		c.keyring(plan.Parent)
+		c.Field("linux.namespaces", "")
 	}
 	c.CloneOp()
 	c.restorePIDNamespace()
+	c.oomByParent()
 	if c.ns.userLate() {
 		c.Clone.UIDs, c.Clone.GIDs, c.Clone.Late = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings), true
 		c.Clone.Setgroups = c.in.Facts.EUID == 0
@@ -105,9 +108,6 @@ func (c *c) clone() error {
 	if c.in.Group != nil {
 		c.in.Group.Join(c.Builder)
 	}
-	if c.ns.user() {
-		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
-	}
 	c.Field("state", c.in.StateDir)
 	c.Call(plan.Sync, "state")
 	c.Call(plan.Sync, "ack")
@@ -121,12 +121,12 @@ func (c *c) waitAck() {
 		return
 	}
 	c.acks--
-	c.Field("sync", "")
-	c.readAck()
+	o := c.readAck()
+	o.Field, o.Object = "sync", "" // of this op alone: what follows is still the caller's
 }
 
-func (c *c) readAck() {
-	c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
+func (c *c) readAck() *plan.Op {
+	return c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
 }
 
 // tell sends a record of life for the parent's await. value is 0 or a slot.
@@ -146,16 +146,33 @@ func (c *c) session() error {
 	c.stub(unix.SYS_SETSID)
 	c.stub(unix.SYS_UMASK, i(0))
 	c.signals()
-	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil && !c.ns.userAtClone() {
 		c.Field("process.oomScoreAdj", itoa(*adj))
 		c.writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", itoa(*adj), " (lowering it needs CAP_SYS_RESOURCE)")
 	}
-	if !c.in.NoKeyring {
-		c.Field("process", "_ses."+c.in.ID)
-		c.stub(unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
-			As("join a session keyring (see --no-new-keyring)")
+	if !c.ns.userAtClone() {
+		c.keyring(plan.Stub)
 	}
 	return nil
+}
+
+// keyring joins a session keyring of the container's own. Where the clone makes a user namespace the parent's thread does it, for the stub to
+// inherit: inside, it would count against the 200 keys of an unprivileged user.
+func (c *c) keyring(do plan.Doer) {
+	if c.in.NoKeyring {
+		return
+	}
+	c.Field("process", "_ses."+c.in.ID)
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
+		As("join a session keyring (see --no-new-keyring)")
+}
+
+// oomByParent: lowering needs CAP_SYS_RESOURCE in the initial user namespace, which the stub has left.
+func (c *c) oomByParent() {
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil && c.ns.userAtClone() {
+		c.Field("process.oomScoreAdj", itoa(*adj))
+		c.Call(plan.Sync, "oom", i(*adj)).As("write " + itoa(*adj) + " (lowering it needs CAP_SYS_RESOURCE)")
+	}
 }
 
 // signals resets what an execve keeps: the mask, and signals that the caller ignores and Go's runtime never touches.

@@ -3,10 +3,11 @@ package compile
 import (
 	"errors"
 	"strings"
-	"syscall"
 
-	"vitro/internal/sys"
+	"vitro/internal/safepath"
+	"vitro/internal/spec"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,6 +42,7 @@ func Gather(in *Input) error {
 		}
 	}
 	gatherStdio(f)
+	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {
 		f.Home = homeOf(in, in.Spec.Process.User.UID)
 	}
@@ -65,6 +67,16 @@ func gatherStdio(f *Facts) {
 		f.StdioOpen[fd] = true
 		f.StdioNull[fd] = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 	}
+}
+
+func raises(p *specs.Process) bool {
+	var l unix.Rlimit
+	for _, r := range p.Rlimits {
+		if n, ok := spec.RlimitNumber(r.Type); ok && unix.Getrlimit(n, &l) == nil && r.Hard > l.Max {
+			return true
+		}
+	}
+	return false
 }
 
 func hasHome(env []string) bool {
@@ -92,20 +104,7 @@ func homeOf(in *Input, uid uint32) string {
 }
 
 func homeAt(root int, uid uint32) string {
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: inRoot}
-	fd, err := unix.Openat2(root, "etc/passwd", &how)
-	for n := 0; err == syscall.EAGAIN && n < tries; n++ {
-		fd, err = unix.Openat2(root, "etc/passwd", &how)
-	}
-	if err != nil {
-		return "/"
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 8<<20 {
-		return "/"
-	}
-	text, err := sys.ReadFD(fd)
+	text, err := safepath.ReadFile(root, "etc/passwd", 8<<20)
 	if err != nil {
 		return "/"
 	}
