@@ -64,9 +64,6 @@ func Run(first *os.File, o Config) error {
 	if err != nil {
 		return err
 	}
-	if m.ln, err = Listen(filepath.Join(o.RunDir, "attach.sock")); err != nil {
-		return err
-	}
 	if o.LogPath != "" {
 		m.log = OpenLog(o.LogPath)
 	}
@@ -77,7 +74,9 @@ func Run(first *os.File, o Config) error {
 	}
 	cl := m.add(c, req, files)
 	if err := m.start(req.Start); err != nil {
-		m.ln.Close()
+		if m.ln != nil {
+			m.ln.Close()
+		}
 		m.o.Exited(0, err)
 		_ = c.send(Message{Event: Failed, Code: o.Code(err), Error: err.Error()})
 		return err
@@ -95,6 +94,9 @@ func Run(first *os.File, o Config) error {
 func (m *Monitor) start(request []byte) error {
 	var io Stdio
 	var err error
+	if m.ln, err = listen("unixpacket", filepath.Join(m.o.RunDir, "attach.sock")); err != nil {
+		return err
+	}
 	if m.o.Tty {
 		return m.startTerminal(request)
 	}
