@@ -16,7 +16,8 @@ import (
 type app struct {
 	values
 	cmd   *command
-	logFD int // of --log, -1 for none
+	logFD int  // of --log, -1 for none
+	usage bool // the command line was wrong
 }
 
 func main() {
@@ -54,6 +55,7 @@ func (a *app) dispatch(args []string) (int, error) {
 		err = a.cmd.check(args)
 	}
 	if err != nil {
+		a.usage = true
 		return 1, err
 	}
 	return a.cmd.run(a, args)
@@ -100,7 +102,7 @@ func (a *app) fatal(err error) {
 	if !strings.HasPrefix(msg, "vitrun") {
 		line = "vitrun: " + line
 	}
-	if _, usage := err.(usageError); usage && a.cmd != nil {
+	if a.usage {
 		line += "See 'vitrun " + a.cmd.name + " --help'.\n"
 	}
 	_ = sys.WriteAll(2, []byte(line))

@@ -18,6 +18,7 @@ const (
 	DockerConfig       = "application/vnd.docker.container.image.v1+json"
 	DockerLayer        = "application/vnd.docker.image.rootfs.diff.tar"
 	DockerLayerGzip    = DockerLayer + ".gzip"
+	nondistributable   = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 	dockerSchema1      = "application/vnd.docker.distribution.manifest.v1"
 )
 
@@ -47,7 +48,7 @@ func isLayerType(t string) bool {
 		base = strings.TrimSuffix(base, c)
 	}
 	switch base {
-	case v1.MediaTypeImageLayer, "application/vnd.oci.image.layer.nondistributable.v1.tar",
+	case v1.MediaTypeImageLayer, nondistributable,
 		DockerLayer, "application/vnd.docker.image.rootfs.foreign.diff.tar":
 		return true
 	}
@@ -182,4 +183,24 @@ func ChainIDs(diffIDs []digest.Digest) []digest.Digest {
 		ids[i] = d
 	}
 	return ids
+}
+
+// ToOCI rewrites a Docker schema 2 manifest as an OCI one about the same blobs. skopeo and others only look for OCI media
+// types in an image layout.
+func ToOCI(m v1.Manifest) ([]byte, error) {
+	m.MediaType, m.Config.MediaType = v1.MediaTypeImageManifest, v1.MediaTypeImageConfig
+	m.Layers = append([]v1.Descriptor{}, m.Layers...)
+	for i, l := range m.Layers {
+		base, how := v1.MediaTypeImageLayer, ""
+		if strings.Contains(l.MediaType, ".foreign.") {
+			base = nondistributable
+		}
+		for _, c := range []string{"gzip", "zstd"} {
+			if strings.HasSuffix(l.MediaType, "."+c) || strings.HasSuffix(l.MediaType, "+"+c) {
+				how = "+" + c
+			}
+		}
+		m.Layers[i].MediaType = base + how
+	}
+	return json.Marshal(m)
 }

@@ -88,7 +88,6 @@ type dirAttr struct {
 	times    [2]unix.Timespec
 	mode     uint32
 	implicit bool // not described by the archive
-	opaque   bool // hides the lower layers' folder of that name
 }
 
 // Apply unpacks r, the uncompressed tar stream of one layer, into the folder

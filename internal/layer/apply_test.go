@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -63,6 +64,9 @@ func TestApply(t *testing.T) {
 		{"modes, owners, missing parents", []layertest.Entry{mode(tfile("/a//b/./c", "text"), 0o6755, 70000, 4000000000)}, []string{
 			`"." 040755 0:0 ` + epoch, `"a" 040755 0:0 ` + epoch, `"a/b" 040755 0:0 ` + epoch,
 			`"a/b/c" 106755 70000:4000000000 ` + stamp + " " + text,
+		}},
+		{"setgid parent", []layertest.Entry{mode(tdir("a"), 0o2755, 0, 5), tfile("a/b/c", "text")}, []string{
+			`"." 040755 0:0 ` + epoch, `"a" 042755 0:5 ` + stamp, `"a/b" 040755 0:0 ` + epoch, `"a/b/c" 100644 0:0 ` + stamp + " " + text,
 		}},
 		{"children before their folder, which is closed", []layertest.Entry{tfile("a/b", "text"), mode(tdir("a"), 0, 5, 5)}, []string{
 			`"." 040755 0:0 ` + epoch, `"a" 040000 5:5 ` + stamp, `"a/b" 100644 0:0 ` + stamp + " " + text,
@@ -190,6 +194,7 @@ func TestHostile(t *testing.T) {
 }
 
 func TestBrokenArchive(t *testing.T) {
+	needRoot(t)
 	whole := layertest.Archive(t, tfile("a", "text"), tfile("b", "text"))
 	for _, tt := range []struct {
 		data []byte
@@ -206,6 +211,7 @@ func TestBrokenArchive(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	needRoot(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	o := layer.ApplyOptions{Entry: func(name string) {
 		if name == "b" {
@@ -220,6 +226,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestReadsToTheEnd(t *testing.T) {
+	needRoot(t)
 	r := io.MultiReader(bytes.NewReader(layertest.Archive(t, tfile("a", "text"))), strings.NewReader("after"))
 	st, err := layer.Apply(context.Background(), r, t.TempDir(), layer.ApplyOptions{Sync: true})
 	if err != nil || st.Entries != 1 || st.Bytes != 4 {
@@ -268,6 +275,7 @@ func allocated(t *testing.T, path string) int64 {
 }
 
 func TestSparse(t *testing.T) {
+	needRoot(t)
 	if _, err := exec.LookPath("tar"); err != nil {
 		t.Skip("needs GNU tar")
 	}
@@ -338,7 +346,38 @@ func TestTarPrograms(t *testing.T) {
 	}
 }
 
+// TestSparseBomb: 512 bytes of archive that stand for 8 EiB of zeros.
+func TestSparseBomb(t *testing.T) {
+	const size = "9223372036854775807"
+	e := tfile("x", "0\n"+strings.Repeat("\x00", 510)) // an empty sparse map, version 1.0
+	archive := layertest.Archive(t, e.With(func(h *tar.Header) { h.PAXRecords = map[string]string{"VITROX.sparse.major": "1"} }))
+	// archive/tar refuses to write these records itself.
+	var rec string
+	for _, kv := range []string{"major=1", "minor=0", "name=bomb", "realsize=" + size} {
+		line := " GNU.sparse." + kv + "\n"
+		rec += fmt.Sprint(len(line)+2) + line // all lengths have two digits
+	}
+	copy(archive[512:1024], append([]byte(rec), bytes.Repeat([]byte{0}, 512-len(rec))...))
+	fixSize(archive[:512], len(rec))
+	_, err := layer.Apply(context.Background(), bytes.NewReader(archive), t.TempDir(), layer.ApplyOptions{})
+	if want := `layer: entry "bomb": truncate to ` + size + ` bytes: file too large`; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// fixSize rewrites size and checksum of a tar header.
+func fixSize(h []byte, size int) {
+	copy(h[124:136], fmt.Sprintf("%011o\x00", size))
+	copy(h[148:156], "        ")
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:156], fmt.Sprintf("%06o\x00 ", sum))
+}
+
 func TestFileDescriptors(t *testing.T) {
+	needRoot(t)
 	fds := func() int {
 		names, _ := os.ReadDir("/proc/self/fd")
 		return len(names)

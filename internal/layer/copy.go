@@ -163,11 +163,11 @@ func copyAttributes(src, dst int, srcPath, dstPath string) (unix.Stat_t, error) 
 // copyXattrs copies all xattrs but overlayfs' own.
 func copyXattrs(src, dst string) error {
 	list, err := xattr(func(b []byte) (int, error) { return unix.Llistxattr(src, b) })
-	if err == unix.ENOTSUP || len(list) == 0 {
-		return nil
-	}
-	if err != nil {
+	if err != nil && err != unix.ENOTSUP {
 		return fmt.Errorf("list xattrs: %w", err)
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(list, []byte{0}), []byte{0}) {
 		attr := string(name)

@@ -44,6 +44,8 @@
 //     snapshot cuts the chain there.
 //   - Zero blocks of a sparse file become holes even if the archive stored them.
 //     Its size is read at memory speed, holes included: see MaxBytes.
+//   - An archive that is cut between two entries looks whole (tar's end marker
+//     is optional): the caller checks the diff ID.
 //   - Names are bounded by PATH_MAX, PAX and GNU headers by archive/tar (1 MiB).
 //   - Device nodes and foreign owners need privilege; there are no id maps yet.
 package layer

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -207,6 +208,10 @@ func (a *applier) newFolder(p *folder, base string, implicit, opaque bool) (*fol
 		a.written[path] = true
 	}
 	if implicit {
+		// A setgid parent would pass on its group, the umask take bits away.
+		if err := unix.Fchown(fd, os.Geteuid(), os.Getegid()); err != nil {
+			return nil, fmt.Errorf("chown %q: %w", path, err)
+		}
 		if err := unix.Fchmod(fd, 0o755); err != nil {
 			return nil, fmt.Errorf("chmod %q: %w", path, err)
 		}

@@ -89,10 +89,10 @@ func (a *applier) setFolder(f *folder, hdr *tar.Header) error {
 }
 
 func (a *applier) regular(p *folder, base string, hdr *tar.Header, r io.Reader) error {
-	a.stats.Bytes += hdr.Size
-	if a.o.MaxBytes > 0 && a.stats.Bytes > a.o.MaxBytes {
+	if a.o.MaxBytes > 0 && hdr.Size > a.o.MaxBytes-a.stats.Bytes {
 		return fmt.Errorf("files are larger than %d bytes", a.o.MaxBytes)
 	}
+	a.stats.Bytes += hdr.Size
 	fd := -1
 	err := a.replace(p, base, func() (err error) {
 		fd, err = unix.Openat(p.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -117,8 +117,18 @@ func (a *applier) regular(p *folder, base string, hdr *tar.Header, r io.Reader) 
 // content copies a file's data; holes of a sparse one, which the archive
 // reader yields as zeros, are left out block by block.
 func (a *applier) content(fd int, hdr *tar.Header, r io.Reader) error {
-	sparse := isSparse(hdr)
+	sparse, write := isSparse(hdr), writeAll
+	if sparse {
+		write = writeSparse
+		// First, so that an absurd size fails before its holes are read.
+		if err := unix.Ftruncate(fd, hdr.Size); err != nil {
+			return fmt.Errorf("truncate to %d bytes: %w", hdr.Size, err)
+		}
+	}
 	for left := hdr.Size; left > 0; {
+		if err := a.ctx.Err(); err != nil { // holes are not read from ctxReader
+			return err
+		}
 		buf := a.buf[:min(left, int64(len(a.buf)))]
 		if _, err := io.ReadFull(r, buf); err != nil {
 			if err == io.EOF {
@@ -126,19 +136,10 @@ func (a *applier) content(fd int, hdr *tar.Header, r io.Reader) error {
 			}
 			return fmt.Errorf("read: %w", err)
 		}
-		write := writeAll
-		if sparse {
-			write = writeSparse
-		}
 		if err := write(fd, buf); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
 		left -= int64(len(buf))
-	}
-	if sparse {
-		if err := unix.Ftruncate(fd, hdr.Size); err != nil {
-			return fmt.Errorf("truncate to %d: %w", hdr.Size, err)
-		}
 	}
 	return nil
 }

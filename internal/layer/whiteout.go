@@ -61,7 +61,6 @@ func (a *applier) setOpaque(f *folder) error {
 	if a.o.Format == InPlace {
 		return nil
 	}
-	a.dirs[f.path].opaque = true
 	attr := "trusted.overlay.opaque"
 	if a.o.UserXattr {
 		attr = "user.overlay.opaque"

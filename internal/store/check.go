@@ -75,7 +75,7 @@ func (c *checker) run() error {
 		if old, err = c.s.findStale(); err != nil {
 			return err
 		}
-		if c.keep, err = c.s.pinned(); err != nil {
+		if c.keep, err = c.s.pinned(old); err != nil {
 			return err
 		}
 		return c.index()
@@ -227,7 +227,14 @@ func (c *checker) leftover(rel, pin string, bytes int64) {
 	}
 	keep := map[string]bool{}
 	_ = c.s.locked(func() (err error) {
-		if keep, err = c.s.pinned(); err == nil {
+		old, err := c.s.findStale()
+		for _, t := range old {
+			defer t.lock.Close()
+		}
+		if err != nil {
+			return err
+		}
+		if keep, err = c.s.pinned(old); err == nil {
 			var entries []v1.Descriptor
 			entries, err = c.s.readIndex()
 			for _, e := range entries {

@@ -21,7 +21,8 @@
 // Caveats: the blobs stay beside the unpacked layers, so that the layout is complete and an image can be pushed or saved
 // as it came; a layer that is there unpacked but whose blob is not (same content, other compression) costs a download.
 // A container record must be on disk before its image is resolved a last time: Remove asks InUse under the store lock.
-// All digests are sha256.
+// A Docker schema 2 manifest is rewritten as an OCI one (image ID and layers stay, the digest it was pulled by is kept as
+// source), because skopeo sees only OCI types in a layout. All digests are sha256.
 //
 // Example:
 //

@@ -23,7 +23,7 @@ type BlobSource interface {
 
 // ImportOptions describe an image to import.
 type ImportOptions struct {
-	Manifest  []byte            // as it was served; its digest names it
+	Manifest  []byte            // as it was served; Docker schema 2 is stored as OCI
 	MediaType string            // of the manifest
 	Config    []byte            // the image config; its digest is the image ID
 	Names     []image.Reference // tagged names to give; references by digest are Sources
@@ -91,6 +91,15 @@ func (s *Store) Import(ctx context.Context, opts ImportOptions) (img Image, err 
 func (im *importer) decode() (err error) {
 	if im.manifest, err = image.DecodeManifest(im.opts.Manifest, im.opts.MediaType); err != nil {
 		return err
+	}
+	if im.opts.MediaType == image.DockerManifest {
+		if im.opts.Manifest, err = image.ToOCI(im.manifest); err != nil {
+			return err
+		}
+		im.opts.MediaType = v1.MediaTypeImageManifest
+		if im.manifest, err = image.DecodeManifest(im.opts.Manifest, im.opts.MediaType); err != nil {
+			return err
+		}
 	}
 	if got := digest.FromBytes(im.opts.Config); got != im.manifest.Config.Digest {
 		return fmt.Errorf("config: content has digest %s, the manifest says %s", got, im.manifest.Config.Digest)

@@ -196,7 +196,7 @@ func (s *Store) GC() (Collected, error) {
 		if trash, err = s.findStale(); err != nil {
 			return err
 		}
-		dead, err := s.dead(&c)
+		dead, err := s.dead(&c, trash)
 		if err != nil || len(dead) == 0 {
 			return err
 		}
@@ -227,8 +227,8 @@ func (s *Store) GC() (Collected, error) {
 }
 
 // dead returns the paths of unreferenced blobs and layers and counts them. The caller holds the store lock.
-func (s *Store) dead(c *Collected) ([]string, error) {
-	keep, err := s.pinned()
+func (s *Store) dead(c *Collected, old []stale) ([]string, error) {
+	keep, err := s.pinned(old)
 	if err != nil {
 		return nil, err
 	}

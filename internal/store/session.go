@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -113,14 +114,18 @@ func (se *session) commit() error {
 	return nil
 }
 
-// pinned returns the names that running sessions hold, as they are in the pins files. The caller holds the store lock.
-func (s *Store) pinned() (map[string]bool, error) {
+// pinned returns the names that sessions hold, as they are in the pins files; those of old are over. The caller holds
+// the store lock.
+func (s *Store) pinned(old []stale) (map[string]bool, error) {
 	files, err := filepath.Glob(s.path("staging", "*", "pins"))
 	if err != nil {
 		return nil, err
 	}
 	pins := map[string]bool{}
 	for _, f := range files {
+		if slices.ContainsFunc(old, func(t stale) bool { return t.dir == filepath.Dir(f) }) {
+			continue
+		}
 		b, err := os.ReadFile(f)
 		if os.IsNotExist(err) {
 			continue // that session has just ended: its references are in the index
