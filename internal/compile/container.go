@@ -9,7 +9,7 @@ import (
 
 // Container compiles create or run.
 func Container(in *Input) (*plan.Program, error) {
-	c := &c{Builder: plan.NewBuilder(320), in: in, spec: in.Spec}
+	c := &c{Builder: plan.NewBuilder(512), in: in, spec: in.Spec}
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
 		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub

@@ -3,10 +3,9 @@ package compile
 import (
 	"errors"
 	"strings"
-	"syscall"
 
+	"vitro/internal/safepath"
 	"vitro/internal/spec"
-	"vitro/internal/sys"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -105,20 +104,7 @@ func homeOf(in *Input, uid uint32) string {
 }
 
 func homeAt(root int, uid uint32) string {
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: inRoot}
-	fd, err := unix.Openat2(root, "etc/passwd", &how)
-	for n := 0; err == syscall.EAGAIN && n < tries; n++ {
-		fd, err = unix.Openat2(root, "etc/passwd", &how)
-	}
-	if err != nil {
-		return "/"
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 8<<20 {
-		return "/"
-	}
-	text, err := sys.ReadFD(fd)
+	text, err := safepath.ReadFile(root, "etc/passwd", 8<<20)
 	if err != nil {
 		return "/"
 	}

@@ -12,6 +12,7 @@ import (
 	"vitro/internal/cgroup"
 	"vitro/internal/compile"
 	"vitro/internal/plan"
+	"vitro/internal/seccomp"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
 	"vitro/internal/sys"
@@ -150,12 +151,26 @@ func (m *making) acquire(r *Runtime, create bool) error {
 		annotations: m.spec.Annotations,
 		cgroups:     group.Paths(),
 		privatePID:  privatePID(m.spec),
+		noKeyring:   m.o.NoNewKeyring,
 	}
 	m.arm(func() { _ = group.Undo() })
 	if err := writeFile(m.dir+configFile, spec.Encode(m.spec), 0o600); err != nil {
 		return err
 	}
+	if err := m.seccomp(); err != nil {
+		return err
+	}
 	return m.store(m.dir)
+}
+
+// seccomp compiles the filter, and keeps it for exec.
+func (m *making) seccomp() error {
+	f, err := seccomp.Compile(m.spec.Linux.Seccomp, seccomp.Native())
+	if err != nil || f == nil {
+		return err
+	}
+	m.in.Facts.Program, m.in.Facts.SecFlags = f.Bytes(), uint32(f.Flags)
+	return writeFile(m.dir+seccompFile, append(le32(m.in.Facts.SecFlags), m.in.Facts.Program...), 0o600)
 }
 
 // folder makes and locks the state folder. mkdir is what decides between two creates of one id.
@@ -295,6 +310,13 @@ func (r *Runtime) Plan(o CreateOpts) (*plan.Program, error) {
 	}
 	if err := compile.Gather(&m.in); err != nil {
 		return nil, err
+	}
+	f, err := seccomp.Compile(m.spec.Linux.Seccomp, seccomp.Native())
+	if err != nil {
+		return nil, err
+	}
+	if f != nil {
+		m.in.Facts.Program, m.in.Facts.SecFlags = f.Bytes(), uint32(f.Flags)
 	}
 	return compile.Container(&m.in)
 }

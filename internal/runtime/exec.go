@@ -116,8 +116,11 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	}
 	defer unix.Close(pidfd)
 	in := compile.ExecInput{
-		Process: o.Process, PID: c.init.pid, PIDFD: pidfd, ID: c.id, StateDir: c.dir, NoKeyring: true,
+		Process: o.Process, PID: c.init.pid, PIDFD: pidfd, ID: c.id, StateDir: c.dir, NoKeyring: c.noKeyring,
 		ConsoleFD: con.far, ExtraFDs: extra,
+	}
+	if in.Seccomp, err = loadFilter(c.dir); err != nil {
+		return nil, err
 	}
 	if err := inGroup(&in, group); err != nil {
 		return nil, err

@@ -55,7 +55,6 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 		b.Sys(plan.Sync, unix.SYS_SETNS, plan.Val(own), plan.Int(unix.CLONE_NEWPID)).As("leave the pid namespace")
 		b.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(own))
 	}
-	b.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(root))
 	if len(c.cgroups) > 0 {
 		c.group().Join(b)
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vitro/internal/cgroup"
+	"vitro/internal/compile"
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/spec/jsonx"
@@ -16,10 +17,11 @@ import (
 
 // Files of a state folder.
 const (
-	stateFile  = "/state.json"
-	configFile = "/config.json" // the config that the container was made of, normalised
-	execFIFO   = "/exec.fifo"   // init reads its go from it
-	errorFIFO  = "/error.fifo"  // init writes a failed start to it
+	stateFile   = "/state.json"
+	configFile  = "/config.json" // the config that the container was made of, normalised
+	seccompFile = "/seccomp.bpf" // flags (4 bytes), then the filter
+	execFIFO    = "/exec.fifo"   // init reads its go from it
+	errorFIFO   = "/error.fifo"  // init writes a failed start to it
 )
 
 // record is state.json: facts that do not change, and no status. Names are runc's where it has one.
@@ -34,6 +36,7 @@ type record struct {
 	cgroups     []cgroup.Path
 	stub        string        // what /proc/PID/exe of a waiting init links to
 	privatePID  bool          // init's death ends every process
+	noKeyring   bool          // --no-new-keyring
 	ready       bool          // create has ended well
 	texts       []failureText // of the ops behind the wait, for start
 }
@@ -100,6 +103,8 @@ func (c *record) encode() []byte {
 	str("stub", c.stub)
 	w.Key("private_pid")
 	w.Bool(c.privatePID)
+	w.Key("no_new_keyring")
+	w.Bool(c.noKeyring)
 	w.Key("ready")
 	w.Bool(c.ready)
 	w.Key("start_texts")
@@ -148,6 +153,8 @@ func decodeRecord(b []byte) (*record, error) {
 			c.stub = s.String()
 		case "private_pid":
 			c.privatePID = s.Bool()
+		case "no_new_keyring":
+			c.noKeyring = s.Bool()
 		case "ready":
 			c.ready = s.Bool()
 		case "start_texts":
@@ -234,4 +241,21 @@ func loadConfig(dir string) (*specs.Spec, error) {
 	}
 	s, _, err := spec.Decode(b)
 	return s, wrap(dir+configFile, err)
+}
+
+func le32(n uint32) []byte { return []byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)} }
+
+// loadFilter reads the container's seccomp filter, nil where it has none.
+func loadFilter(dir string) (*compile.Facts, error) {
+	b, err := sys.ReadFile(dir + seccompFile)
+	switch {
+	case err == unix.ENOENT:
+		return nil, nil
+	case err != nil:
+		return nil, wrap("read "+dir+seccompFile, err)
+	case len(b) < 4:
+		return nil, text(dir + seccompFile + ": too short")
+	}
+	flags := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
+	return &compile.Facts{Program: b[4:], SecFlags: flags}, nil
 }

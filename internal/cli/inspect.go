@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vitro/internal/engine"
+	"vitro/internal/store"
+)
+
+func inspectCmd(a *app) *cobra.Command {
+	var format, kind string
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers and images", Args: needArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind != "" && kind != "container" && kind != "image" {
+				return fmt.Errorf("%q is not a valid value for --type", kind)
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			found, failed := []any{}, error(nil)
+			for _, ref := range args {
+				v, err := inspect(e, ref, kind)
+				if err != nil {
+					failed = err
+					break
+				}
+				found = append(found, v)
+			}
+			return errors.Join(printInspect(cmd, found, format), failed)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
+	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container or image")
+	return cmd
+}
+
+func inspect(e *engine.Engine, ref, kind string) (any, error) {
+	if kind != "image" {
+		l, err := e.Find(ref)
+		if err == nil {
+			return e.Inspect(l), nil
+		}
+		if kind == "container" || !errors.Is(err, engine.ErrNotFound) {
+			return nil, err
+		}
+	}
+	img, err := e.Store.Resolve(ref)
+	if err == nil {
+		return e.InspectImage(img), nil
+	}
+	if kind == "" && errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("no such object: %s", ref)
+	}
+	return nil, err
+}
+
+func printInspect(cmd *cobra.Command, found []any, format string) error {
+	w := cmd.OutOrStdout()
+	if format == "" {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "    ")
+		return enc.Encode(found)
+	}
+	if format == "json" {
+		format = "{{json .}}"
+	}
+	t, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	for _, v := range found {
+		if err := t.Execute(w, v); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}

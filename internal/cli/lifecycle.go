@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"vitro/internal/engine"
+	"vitro/internal/monitor"
+)
+
+func stopCmd(a *app) *cobra.Command {
+	var timeout int
+	var signal string
+	cmd := &cobra.Command{
+		Use: "stop [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop one or more running containers", Args: needArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			var t *int
+			if cmd.Flags().Changed("timeout") {
+				t = &timeout
+			}
+			return each(cmd, args, func(ref string) error { return e.Stop(cmd.Context(), ref, t, signal) })
+		},
+	}
+	cmd.Flags().IntVarP(&timeout, "timeout", "t", 10, "Seconds to wait before killing the container, -1 for ever (default: the image's, or 10)")
+	cmd.Flags().Lookup("timeout").DefValue = "0"
+	cmd.Flags().StringVarP(&signal, "signal", "s", "", "Signal to send to the container")
+	return cmd
+}
+
+func killCmd(a *app) *cobra.Command {
+	var signal string
+	cmd := &cobra.Command{
+		Use: "kill [OPTIONS] CONTAINER [CONTAINER...]", Short: "Kill one or more running containers", Args: needArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return each(cmd, args, func(ref string) error { return e.Kill(ref, signal) })
+		},
+	}
+	cmd.Flags().StringVarP(&signal, "signal", "s", "KILL", "Signal to send to the container")
+	return cmd
+}
+
+func rmCmd(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove one or more containers", Args: needArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			return each(cmd, args, func(ref string) error {
+				err := e.Remove(ref, force)
+				if force && errors.Is(err, engine.ErrNotFound) { // Docker says it, and succeeds
+					fmt.Fprintln(os.Stderr, "vitro:", err)
+					return errTold
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
+	return cmd
+}
+
+func logsCmd(a *app) *cobra.Command {
+	var follow, times bool
+	var tail string
+	cmd := &cobra.Command{
+		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			l, err := e.Find(args[0])
+			if err != nil {
+				return err
+			}
+			o := monitor.ReadOptions{Tail: -1}
+			if tail != "all" {
+				if _, err := fmt.Sscanf(tail, "%d", &o.Tail); err != nil {
+					return fmt.Errorf("invalid value for \"tail\": %s", tail)
+				}
+			}
+			if follow {
+				o.Follow = func() bool {
+					l, err := e.Find(l.ID)
+					return err == nil && l.Status == engine.Running
+				}
+			}
+			return monitor.ReadLog(e.LogPath(l.ID), o, func(en monitor.Entry) error {
+				w := os.Stdout
+				if en.Stream == "stderr" {
+					w = os.Stderr
+				}
+				if times {
+					en.Log = en.Time.Format("2006-01-02T15:04:05.000000000Z07:00") + " " + en.Log
+				}
+				_, err := w.WriteString(en.Log)
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "Follow log output")
+	cmd.Flags().StringVarP(&tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
+	cmd.Flags().BoolVarP(&times, "timestamps", "t", false, "Show timestamps")
+	return cmd
+}

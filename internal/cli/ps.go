@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"vitro/internal/engine"
+)
+
+// psRow has the fields of docker ps --format.
+type psRow struct {
+	Command, CreatedAt, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
+}
+
+func psCmd(a *app) *cobra.Command {
+	var all, quiet, noTrunc, latest bool
+	var format string
+	var filters []string
+	cmd := &cobra.Command{
+		Use: "ps [OPTIONS]", Short: "List containers", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keep, err := parseFilters(filters)
+			if err != nil {
+				return err
+			}
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			list, err := e.List()
+			if err != nil {
+				return err
+			}
+			all = all || latest || slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "status=") || strings.HasPrefix(f, "exited=") })
+			list = slices.DeleteFunc(list, func(l *engine.Live) bool { return !keep(l) || !all && l.Status != engine.Running })
+			if latest {
+				list = list[:min(1, len(list))]
+			}
+			var rows []psRow
+			for _, l := range list {
+				rows = append(rows, newRow(l, noTrunc))
+			}
+			return printPS(cmd.OutOrStdout(), rows, quiet, format)
+		},
+	}
+	p := cmd.Flags()
+	p.BoolVarP(&all, "all", "a", false, "Show all containers (default shows just running)")
+	p.BoolVarP(&quiet, "quiet", "q", false, "Only display container IDs")
+	p.BoolVar(&noTrunc, "no-trunc", false, "Don't truncate output")
+	p.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")
+	p.StringVar(&format, "format", "table", "'table', 'json', or a Go template")
+	p.StringArrayVarP(&filters, "filter", "f", nil, "Filter output: id, name, status, exited, ancestor")
+	return cmd
+}
+
+func newRow(l *engine.Live, noTrunc bool) psRow {
+	r := psRow{
+		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.Status),
+		CreatedAt:  l.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
+		RunningFor: ago(l.Created), Status: statusText(l), Networks: l.HostConfig.NetworkMode, LocalVolumes: "0", Size: "0B",
+	}
+	var labels, mounts []string
+	for k, v := range l.Config.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	for _, b := range l.HostConfig.Binds {
+		mounts = append(mounts, strings.SplitN(b, ":", 2)[0])
+	}
+	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
+	if !noTrunc {
+		r.ID = l.ID[:12]
+		r.Command = strconv.Quote(ellipsis(l.CommandLine(), 20))
+	}
+	return r
+}
+
+func ellipsis(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+func ago(t time.Time) string { return units.HumanDuration(time.Since(t)) + " ago" }
+
+func statusText(l *engine.Live) string {
+	switch l.Status {
+	case engine.Running:
+		return "Up " + units.HumanDuration(time.Since(l.StartedAt))
+	case engine.Exited:
+		return fmt.Sprintf("Exited (%d) %s", l.ExitCode, ago(l.FinishedAt))
+	}
+	return "Created"
+}
+
+// parseFilters makes one test of all filters: those of one key are alternatives.
+func parseFilters(filters []string) (func(*engine.Live) bool, error) {
+	by := map[string][]string{}
+	for _, f := range filters {
+		k, v, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: invalid filter '%s'", f, f)
+		}
+		if !slices.Contains([]string{"id", "name", "status", "exited", "ancestor"}, k) {
+			return nil, fmt.Errorf("invalid filter '%s'", k)
+		}
+		by[k] = append(by[k], v)
+	}
+	for _, v := range by["status"] {
+		if !slices.Contains([]string{"created", "running", "exited"}, v) {
+			return nil, fmt.Errorf("invalid filter 'status=%s'", v)
+		}
+	}
+	return func(l *engine.Live) bool {
+		any := func(key string, f func(v string) bool) bool {
+			return len(by[key]) == 0 || slices.ContainsFunc(by[key], f)
+		}
+		return any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
+			any("name", func(v string) bool { return strings.Contains(l.Name, strings.TrimPrefix(v, "/")) }) &&
+			any("status", func(v string) bool { return v == string(l.Status) }) &&
+			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
+			any("ancestor", func(v string) bool {
+				return v == l.Config.Image || v+":latest" == l.Config.Image || strings.HasPrefix(strings.TrimPrefix(l.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
+			})
+	}, nil
+}
+
+func printPS(w io.Writer, rows []psRow, quiet bool, format string) error {
+	if quiet && format == "table" {
+		format = "{{.ID}}"
+	}
+	cols := []column[psRow]{
+		{"CONTAINER ID", func(r psRow) string { return r.ID }},
+		{"IMAGE", func(r psRow) string { return r.Image }},
+		{"COMMAND", func(r psRow) string { return r.Command }},
+		{"CREATED", func(r psRow) string { return r.RunningFor }},
+		{"STATUS", func(r psRow) string { return r.Status }},
+		{"PORTS", func(r psRow) string { return r.Ports }},
+		{"NAMES", func(r psRow) string { return r.Names }},
+	}
+	return printRows(w, rows, cols, format)
+}
+
+// column is a column of a table.
+type column[T any] struct {
+	head string
+	cell func(T) string
+}
+
+// printRows prints Docker's formats: table, json (one object a line), a template, or "table TEMPLATE".
+func printRows[T any](w io.Writer, rows []T, cols []column[T], format string) error {
+	switch {
+	case format == "table" || format == "":
+		tw := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
+		for i, c := range cols {
+			fmt.Fprint(tw, tab(i), c.head)
+		}
+		fmt.Fprintln(tw)
+		for _, r := range rows {
+			for i, c := range cols {
+				fmt.Fprint(tw, tab(i), c.cell(r))
+			}
+			fmt.Fprintln(tw)
+		}
+		return tw.Flush()
+	case format == "json":
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		for _, r := range rows {
+			if err := enc.Encode(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	format, table := strings.CutPrefix(format, "table ")
+	t, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	out := io.Writer(w)
+	if table {
+		tw := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
+		defer tw.Flush()
+		out = tw
+	}
+	for _, r := range rows {
+		if err := t.Execute(out, r); err != nil {
+			return fmt.Errorf("template: %w", err)
+		}
+		fmt.Fprintln(out)
+	}
+	return nil
+}
+
+func tab(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return "\t"
+}
+
+// parseTemplate has the functions that Docker's templates have most use for; \t and \n may be written so.
+func parseTemplate(s string) (*template.Template, error) {
+	s = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(s)
+	t, err := template.New("format").Funcs(template.FuncMap{
+		"json": func(v any) (string, error) {
+			var b strings.Builder
+			enc := json.NewEncoder(&b)
+			enc.SetEscapeHTML(false)
+			err := enc.Encode(v)
+			return strings.TrimSpace(b.String()), err
+		},
+		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper, "split": strings.Split,
+		"println": fmt.Sprintln,
+	}).Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("template parsing error: %w", err)
+	}
+	return t, nil
+}

@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"vitro/internal/engine"
+)
+
+// app is what the verbs share.
+type app struct {
+	version       string
+	root, runRoot string
+}
+
+func (a *app) open() (*engine.Engine, error) { return engine.Open(a.root, a.runRoot) }
+
+// exitError ends vitro with a status; a nil error prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprint("exit status ", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// Main runs the command line and returns the exit status.
+func Main(ctx context.Context, version string, args []string) int {
+	cmd := newRoot(&app{version: version})
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code, err = exit.code, exit.err
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vitro:", err)
+	}
+	return code
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "vitro COMMAND", Short: "Run containers, and see what they are made of", Version: a.version,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("'%s' is not a vitro command.\nSee 'vitro --help'", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetVersionTemplate("Vitro version {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{125, fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())}
+	})
+	p := root.PersistentFlags()
+	p.StringVar(&a.root, "root", engine.DefaultRoot, "folder of images and containers")
+	p.StringVar(&a.runRoot, "run-root", "", "folder of what dies with the machine (default /run/vitro, or ROOT/run with --root)")
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		switch {
+		case a.runRoot != "":
+		case a.root == engine.DefaultRoot:
+			a.runRoot = engine.DefaultRunRoot
+		default:
+			a.runRoot = a.root + "/run"
+		}
+	}
+	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
+		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), versionCmd(a))
+	return root
+}
+
+func versionCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w := cmd.OutOrStdout()
+			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}
+
+// needArgs is cobra.MinimumNArgs with Docker's words.
+func needArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		s := "s"
+		if n == 1 {
+			s = ""
+		}
+		return fmt.Errorf("%q requires at least %d argument%s.\nSee '%s --help'.\n\nUsage:  %s\n\n%s", cmd.CommandPath(), n, s, cmd.CommandPath(), cmd.UseLine(), cmd.Short)
+	}
+}
+
+// errTold is a failure that has been told already.
+var errTold = errors.New("told")
+
+// each runs f for all of refs and prints those that went well; one failure does not stop the others.
+func each(cmd *cobra.Command, refs []string, f func(ref string) error) error {
+	var failed []string
+	for _, r := range refs {
+		err := f(r)
+		if err == errTold {
+			continue
+		}
+		if err != nil {
+			failed = append(failed, err.Error())
+			continue
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), r)
+	}
+	if len(failed) > 0 {
+		return errors.New(strings.Join(failed, "\nvitro: "))
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"vitro/internal/engine"
+	"vitro/internal/monitor"
+	"vitro/internal/store"
+)
+
+// runFlags are run's flags as given.
+type runFlags struct {
+	engine.CreateOptions
+	entrypoint, memory, swap, cpus, pids, pull string
+	env, envFiles                              []string
+	plan, sigProxy                             bool
+	detachKeys                                 string
+}
+
+func runCmd(a *app) *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use: "run [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create and run a new container from an image",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := needArgs(1)(cmd, args); err != nil {
+				return &exitError{125, err}
+			}
+			return nil
+		},
+	}
+	p := cmd.Flags()
+	p.SetInterspersed(false)
+	p.BoolVarP(&f.Detach, "detach", "d", false, "Run container in background and print container ID")
+	p.BoolVarP(&f.Interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
+	p.BoolVarP(&f.Tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	p.BoolVar(&f.AutoRemove, "rm", false, "Automatically remove the container when it exits")
+	p.StringVar(&f.Name, "name", "", "Assign a name to the container")
+	p.StringArrayVarP(&f.env, "env", "e", nil, "Set environment variables")
+	p.StringArrayVar(&f.envFiles, "env-file", nil, "Read in a file of environment variables")
+	p.StringVarP(&f.WorkingDir, "workdir", "w", "", "Working directory inside the container")
+	p.StringVarP(&f.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Bind mount a folder or file of the host: SRC:DST[:ro]")
+	p.StringVarP(&f.memory, "memory", "m", "", "Memory limit")
+	p.StringVar(&f.swap, "memory-swap", "", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
+	p.StringVar(&f.cpus, "cpus", "", "Number of CPUs")
+	p.StringVar(&f.pids, "pids-limit", "", "Tune container pids limit (set -1 for unlimited)")
+	p.StringSliceVar(&f.HostConfig.CapAdd, "cap-add", nil, "Add Linux capabilities")
+	p.StringSliceVar(&f.HostConfig.CapDrop, "cap-drop", nil, "Drop Linux capabilities")
+	p.StringVarP(&f.Hostname, "hostname", "h", "", "Container host name")
+	p.StringVar(&f.HostConfig.NetworkMode, "network", "none", "none, or host for the host's own; bridged networks are not there yet")
+	p.BoolVar(&f.HostConfig.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
+	p.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
+	p.StringVar(&f.pull, "pull", "missing", "Pull image before running (always, missing, never)")
+	p.BoolVar(&f.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	p.StringVar(&f.detachKeys, "detach-keys", defaultDetachKeys, "Override the key sequence for detaching a container")
+	p.BoolVar(&f.plan, "plan", false, "Print the program of system calls that would start the container")
+	cmd.PersistentFlags().Bool("help", false, "Print usage") // -h is the hostname, as in Docker
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.Image, f.Cmd = args[0], args[1:]
+		if err := a.run(cmd, f); err != nil {
+			var exit *exitError
+			if errors.As(err, &exit) {
+				return err
+			}
+			return &exitError{125, err}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) run(cmd *cobra.Command, f *runFlags) error {
+	if err := f.finish(cmd); err != nil {
+		return err
+	}
+	keys, err := parseDetachKeys(f.detachKeys)
+	if err != nil {
+		return err
+	}
+	if f.Tty && f.Interactive && !f.Detach && !term.IsTerminal(0) {
+		return &exitError{1, errors.New("the input device is not a TTY")}
+	}
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	img, err := a.imageFor(cmd.Context(), e, f.Image, f.pull)
+	if err != nil {
+		return err
+	}
+	if f.plan {
+		return printPlan(cmd, e, img, f.CreateOptions)
+	}
+	if cols, rows, err := term.GetSize(1); f.Tty && err == nil {
+		f.HostConfig.ConsoleSize = [2]uint{uint(rows), uint(cols)}
+	}
+	c, lock, err := e.Create(img, f.CreateOptions)
+	if err != nil {
+		return err
+	}
+	var o engine.StartOptions
+	if !f.Detach {
+		o = engine.StartOptions{Stdin: f.Interactive, Stdout: os.Stdout, Stderr: os.Stderr}
+	}
+	s := newSession(f.Tty, f.Interactive, keys)
+	if !f.Detach {
+		s.catchSignals(f.sigProxy && !f.Tty)
+	}
+	client, err := e.Start(img, c, lock, o)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if f.Detach {
+		return detached(cmd, client, c)
+	}
+	return s.serve(client)
+}
+
+// detached waits for the start only.
+func detached(cmd *cobra.Command, client *monitor.Client, c *engine.Container) error {
+	m, _, err := client.Next()
+	if err != nil {
+		return err
+	}
+	if m.Event == monitor.Failed {
+		return &exitError{m.Code, errors.New(m.Error)}
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), c.ID)
+	return nil
+}
+
+// finish decodes the flags that need it.
+func (f *runFlags) finish(cmd *cobra.Command) (err error) {
+	if cmd.Flags().Changed("entrypoint") {
+		f.Entrypoint = &f.entrypoint
+	}
+	if f.Env, err = readEnv(f.envFiles, f.env); err != nil {
+		return err
+	}
+	h := &f.HostConfig
+	if h.Memory, err = parseBytes("memory", f.memory); err != nil {
+		return err
+	}
+	if f.swap == "-1" {
+		h.MemorySwap = -1
+	} else if h.MemorySwap, err = parseBytes("memory-swap", f.swap); err != nil {
+		return err
+	}
+	if f.cpus != "" {
+		n, err := strconv.ParseFloat(f.cpus, 64)
+		if err != nil || n < 0 || math.IsInf(n, 0) || math.IsNaN(n) || n > 1e6 {
+			return fmt.Errorf("invalid argument %q for \"--cpus\" flag: failed to parse %s as a rational number", f.cpus, f.cpus)
+		}
+		h.NanoCpus = int64(math.Round(n * 1e9))
+		if n > 0 && n < 0.01 {
+			return errors.New("range of CPUs is from 0.01 up")
+		}
+	}
+	if f.pids != "" {
+		if h.PidsLimit, err = strconv.ParseInt(f.pids, 10, 64); err != nil {
+			return fmt.Errorf("invalid argument %q for \"--pids-limit\" flag", f.pids)
+		}
+		h.PidsLimit = max(h.PidsLimit, 0)
+	}
+	return nil
+}
+
+func parseBytes(flag, s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(s)
+	if err != nil {
+		return 0, fmt.Errorf("invalid argument %q for \"--%s\" flag: %w", s, flag, err)
+	}
+	return n, nil
+}
+
+// readEnv reads the files, then the flags; a bare NAME takes the caller's value, or takes the image's away.
+func readEnv(files, flags []string) (out []string, err error) {
+	for _, name := range files {
+		lines, err := readEnvFile(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, lines...)
+	}
+	out = append(out, flags...)
+	for i, kv := range out {
+		name, _, set := strings.Cut(kv, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid environment variable: %s", kv)
+		}
+		if v, ok := os.LookupEnv(name); ok && !set {
+			out[i] = name + "=" + v
+		}
+	}
+	return out, nil
+}
+
+func readEnvFile(name string) (out []string, err error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	sc := bufio.NewScanner(file)
+	for n := 1; sc.Scan(); n++ {
+		line := strings.TrimLeft(sc.Text(), " \t")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		key, _, set := strings.Cut(line, "=")
+		if key == "" || strings.ContainsAny(key, " \t") {
+			return nil, fmt.Errorf("invalid env file (%s): line %d: variable '%s' contains whitespaces or has no name", name, n, key)
+		}
+		if _, there := os.LookupEnv(key); set || there {
+			out = append(out, line)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("invalid env file (%s): %w", name, err)
+	}
+	return out, nil
+}
+
+func printPlan(cmd *cobra.Command, e *engine.Engine, img store.Image, o engine.CreateOptions) error {
+	o.Name, o.AutoRemove = "", true
+	p, err := e.Plan(img, o)
+	if err != nil {
+		return err
+	}
+	return p.Render(cmd.OutOrStdout())
+}

@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"vitro/internal/spec"
+	"vitro/internal/store"
+)
+
+// CreateOptions are the flags of run, decoded.
+type CreateOptions struct {
+	Image       string
+	Cmd         []string // replaces the image's
+	Name        string   // a random one when empty
+	Entrypoint  *string  // replaces the image's and its Cmd; "" is none at all
+	Env         []string // NAME=VALUE, or NAME alone to take it out
+	User        string
+	WorkingDir  string
+	Hostname    string
+	Tty         bool
+	Interactive bool
+	Detach      bool
+	AutoRemove  bool
+	HostConfig  HostConfig // NetworkMode, Cap*, ReadonlyRootfs, limits; Binds as on the command line
+}
+
+// Create makes a container: its folder, its name, its record. The returned lock is held; Start hands it to the monitor,
+// whoever does not start the container closes it. On failure nothing stays.
+func (e *Engine) Create(img store.Image, o CreateOptions) (c *Container, lock *os.File, err error) {
+	c, err = newContainer(img, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.ID, c.Created = newID(), time.Now().UTC()
+	if c.Config.Hostname == "" {
+		c.Config.Hostname = shortID(c.ID)
+		if c.HostConfig.NetworkMode == "host" {
+			c.Config.Hostname, _ = os.Hostname()
+		}
+	}
+	if err := os.Mkdir(e.dir(c.ID), 0o710); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = e.remove(c)
+			if lock != nil {
+				lock.Close()
+			}
+		}
+	}()
+	if lock, err = e.newLock(c.ID); err != nil {
+		return nil, nil, err
+	}
+	if c.Name, err = e.reserve(o.Name, c.ID); err != nil {
+		return nil, lock, err
+	}
+	if err := e.writeFiles(c); err != nil {
+		return nil, lock, err
+	}
+	err = e.withLock(usersLock, syscall.LOCK_SH, func() error {
+		if err := e.writeRecord(c); err != nil { // from here on rmi sees the container
+			return err
+		}
+		_, err := e.Store.Resolve(c.ImageID)
+		return err
+	})
+	return c, lock, err
+}
+
+// newContainer merges the image's config and the flags.
+func newContainer(img store.Image, o CreateOptions) (*Container, error) {
+	ic := img.Config.Config
+	c := &Container{ImageID: img.ID.String(), HostConfig: o.HostConfig}
+	entrypoint, cmd := ic.Entrypoint, ic.Cmd
+	if o.Entrypoint != nil {
+		entrypoint, cmd = nil, nil
+		if *o.Entrypoint != "" {
+			entrypoint = []string{*o.Entrypoint}
+		}
+	}
+	if len(o.Cmd) > 0 {
+		cmd = o.Cmd
+	}
+	argv := slices.Concat(entrypoint, cmd)
+	if len(argv) == 0 {
+		return nil, errors.New("no command specified")
+	}
+	c.Path, c.Args = argv[0], argv[1:]
+	attach := !o.Detach
+	c.Config = Config{
+		Hostname: o.Hostname, User: pick(o.User, ic.User), Tty: o.Tty,
+		AttachStdin: attach && o.Interactive, AttachStdout: attach, AttachStderr: attach,
+		OpenStdin: o.Interactive, StdinOnce: attach && o.Interactive,
+		Env: mergeEnv(ic.Env, o.Env), Cmd: cmd, Entrypoint: entrypoint, Image: o.Image,
+		WorkingDir: pick(o.WorkingDir, ic.WorkingDir), Labels: ic.Labels, StopSignal: ic.StopSignal, StopTimeout: ic.StopTimeout,
+	}
+	if err := checkConfig(&c.Config); err != nil {
+		return nil, err
+	}
+	h := &c.HostConfig
+	h.AutoRemove = o.AutoRemove
+	h.LogConfig = LogConfig{Type: "json-file", Config: map[string]string{}}
+	return c, h.check()
+}
+
+func pick(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func checkConfig(c *Config) error {
+	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
+		return fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	if c.StopSignal != "" {
+		if _, ok := spec.SignalNumber(c.StopSignal); !ok {
+			return fmt.Errorf("invalid signal: %s", c.StopSignal)
+		}
+	}
+	if len(c.Hostname) > 63 || strings.ContainsAny(c.Hostname, " \t\n/") {
+		return fmt.Errorf("invalid hostname: %q", c.Hostname)
+	}
+	return nil
+}
+
+// check validates, and normalises binds and capability names.
+func (h *HostConfig) check() error {
+	h.NetworkMode = pick(h.NetworkMode, "none")
+	if h.NetworkMode != "none" && h.NetworkMode != "host" {
+		return fmt.Errorf("--network %s: not supported yet (none or host)", h.NetworkMode)
+	}
+	var err error
+	if _, err = capabilities(h.CapAdd, h.CapDrop); err != nil {
+		return err
+	}
+	for i, b := range h.Binds {
+		if h.Binds[i], err = checkBind(b); err != nil {
+			return err
+		}
+	}
+	switch {
+	case h.Memory < 0 || h.NanoCpus < 0:
+		return errors.New("a limit cannot be negative")
+	case h.MemorySwap > 0 && h.Memory == 0:
+		return errors.New("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return errors.New("Minimum memoryswap limit should be larger than memory limit, see usage")
+	}
+	if h.MemorySwap == 0 {
+		h.MemorySwap = 2 * h.Memory
+	}
+	return nil
+}
+
+// checkBind makes SRC absolute and refuses what is not a bind of a host's path.
+func checkBind(b string) (string, error) {
+	p := strings.Split(b, ":")
+	if len(p) < 2 || len(p) > 3 || p[0] == "" || p[1] == "" {
+		if len(p) == 1 && path.IsAbs(b) {
+			return "", fmt.Errorf("invalid volume specification: %q: volumes are not supported yet", b)
+		}
+		return "", fmt.Errorf("invalid volume specification: '%s'", b)
+	}
+	if !strings.HasPrefix(p[0], "/") && !strings.HasPrefix(p[0], ".") {
+		return "", fmt.Errorf("invalid volume specification: '%s': volumes are not supported yet", b)
+	}
+	if !path.IsAbs(p[1]) {
+		return "", fmt.Errorf("invalid volume specification: '%s': invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", b, p[1])
+	}
+	if path.Clean(p[1]) == "/" {
+		return "", fmt.Errorf("invalid volume specification: '%s': invalid specification: destination can't be '/'", b)
+	}
+	if len(p) == 3 && p[2] != "ro" && p[2] != "rw" {
+		return "", fmt.Errorf("invalid volume specification: '%s': invalid mode: %s", b, p[2])
+	}
+	src, err := filepath.Abs(p[0])
+	if err != nil {
+		return "", err
+	}
+	p[0], p[1] = src, path.Clean(p[1])
+	return strings.Join(p, ":"), nil
+}
+
+// mergeEnv lays b over a: a value replaces in place, a new name goes to the end, a bare name takes it out.
+func mergeEnv(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, kv := range b {
+		name, _, set := strings.Cut(kv, "=")
+		i := slices.IndexFunc(out, func(o string) bool { n, _, _ := strings.Cut(o, "="); return n == name })
+		switch {
+		case i >= 0 && set:
+			out[i] = kv
+		case i >= 0:
+			out = slices.Delete(out, i, i+1)
+		case set:
+			out = append(out, kv)
+		}
+	}
+	return out
+}

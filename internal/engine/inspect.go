@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"strings"
+	"time"
+
+	"vitro/internal/store"
+)
+
+// Inspect is a container in the shape of Docker's API; fields that say nothing of a Vitro container are left out.
+type Inspect struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           State
+	Image           string
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	HostConfig      InspectHost
+	GraphDriver     GraphDriver
+	Mounts          []MountPoint
+	Config          Config
+	NetworkSettings NetworkSettings
+}
+
+// State is what docker inspect calls State.
+type State struct {
+	Status     Status
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
+// InspectHost is HostConfig with what is the same for every container.
+type InspectHost struct {
+	HostConfig
+	IpcMode, CgroupnsMode string
+	ShmSize               int64 // bytes
+	Privileged            bool
+	MaskedPaths           []string
+	ReadonlyPaths         []string
+	Runtime               string
+}
+
+// GraphDriver says where the root file system's layers are.
+type GraphDriver struct {
+	Name string
+	Data map[string]string
+}
+
+// MountPoint is a bind mount.
+type MountPoint struct {
+	Type, Source, Destination, Mode string
+	RW                              bool
+	Propagation                     string
+}
+
+// NetworkSettings lists networks by name.
+type NetworkSettings struct {
+	Networks map[string]struct{}
+}
+
+const zeroTime = "0001-01-01T00:00:00Z"
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return zeroTime
+	}
+	return t.Format(time.RFC3339Nano)
+}
+
+// Inspect describes a container.
+func (e *Engine) Inspect(l *Live) Inspect {
+	in := Inspect{
+		ID: l.ID, Created: stamp(l.Created), Path: l.Path, Args: l.Args, Image: l.ImageID, Name: "/" + l.Name,
+		ResolvConfPath: e.dir(l.ID, "resolv.conf"), HostnamePath: e.dir(l.ID, "hostname"), HostsPath: e.dir(l.ID, "hosts"),
+		LogPath: e.LogPath(l.ID), Driver: "overlay", Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
+		State: State{
+			Status: l.Status, Running: l.Status == Running, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
+			Error: l.Error, StartedAt: stamp(l.StartedAt), FinishedAt: stamp(l.FinishedAt),
+		},
+		HostConfig: InspectHost{
+			HostConfig: l.HostConfig, IpcMode: "private", CgroupnsMode: "private", ShmSize: shmSize,
+			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths, Runtime: "vitrun",
+		},
+		NetworkSettings: NetworkSettings{map[string]struct{}{l.HostConfig.NetworkMode: {}}},
+	}
+	if in.Args == nil {
+		in.Args = []string{}
+	}
+	for _, b := range l.HostConfig.Binds {
+		p := append(strings.SplitN(b, ":", 3), "")
+		in.Mounts = append(in.Mounts, MountPoint{Type: "bind", Source: p[0], Destination: p[1], Mode: p[2], RW: p[2] != "ro", Propagation: "rprivate"})
+	}
+	in.GraphDriver = GraphDriver{"overlay", map[string]string{"UpperDir": e.dir(l.ID, "upper"), "WorkDir": e.dir(l.ID, "work")}}
+	if img, err := e.Store.Resolve(l.ImageID); err == nil {
+		in.GraphDriver.Data["LowerDir"] = strings.Join(e.Store.Layers(img), ":")
+	}
+	return in
+}
+
+// ImageInspect is an image in the shape of Docker's API.
+type ImageInspect struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Created      string
+	Author       string
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	Size         int64
+	GraphDriver  GraphDriver
+	RootFS       RootFS
+	Config       any
+}
+
+// RootFS lists the diff IDs, bottom first.
+type RootFS struct {
+	Type   string
+	Layers []string
+}
+
+// InspectImage describes an image.
+func (e *Engine) InspectImage(img store.Image) ImageInspect {
+	c := img.Config
+	in := ImageInspect{
+		ID: img.ID.String(), RepoTags: nonNil(img.RepoTags), RepoDigests: nonNil(img.RepoDigests), Created: zeroTime,
+		Author: c.Author, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, Size: img.Size, Config: c.Config,
+		RootFS: RootFS{Type: "layers"},
+	}
+	if c.Created != nil {
+		in.Created = stamp(*c.Created)
+	}
+	for _, d := range c.RootFS.DiffIDs {
+		in.RootFS.Layers = append(in.RootFS.Layers, d.String())
+	}
+	if dirs := e.Store.Layers(img); len(dirs) > 0 {
+		in.GraphDriver = GraphDriver{"overlay", map[string]string{"LowerDir": strings.Join(dirs, ":")}}
+	}
+	return in
+}
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
+// on the way leaves a folder without a record, which List sweeps.
+func (e *Engine) remove(c *Container) error {
+	err := e.runtime().Delete(c.ID, true)
+	if c.Name != "" {
+		e.unlink(c.Name, c.ID)
+	}
+	return errors.Join(err, os.RemoveAll(e.runDir(c.ID)), ignoreMissing(os.Remove(e.dir(c.ID, recordName))), os.RemoveAll(e.dir(c.ID)))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Remove removes a container; with force also one that runs, by SIGKILL.
+func (e *Engine) Remove(ref string, force bool) error {
+	l, err := e.Find(ref)
+	if err != nil {
+		return err
+	}
+	if l.Status == Running {
+		if !force {
+			return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+l.Name)
+		}
+		if err := e.kill(l, sigkill); err != nil {
+			return err
+		}
+	}
+	lock, err := e.lock(l.ID, 30*time.Second) // its monitor gives it up when it has noted the end
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil // removed meanwhile, by --rm
+	case err != nil:
+		return fmt.Errorf("container %s: %w", shortID(l.ID), err)
+	}
+	defer lock.Close()
+	return e.remove(l.Container)
+}

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// specInput is what a spec depends on beside the record.
+type specInput struct {
+	Rootfs string // path of the mounted root
+	Dir    string // folder with hosts, hostname, resolv.conf
+	User   specs.User
+	Home   string
+}
+
+// buildSpec makes the OCI config of a container.
+func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
+	caps, err := capabilities(c.HostConfig.CapAdd, c.HostConfig.CapDrop)
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{
+		Version:  specs.Version,
+		Hostname: c.Config.Hostname,
+		Root:     &specs.Root{Path: in.Rootfs, Readonly: c.HostConfig.ReadonlyRootfs},
+		Process: &specs.Process{
+			Terminal:     c.Config.Tty,
+			User:         in.User,
+			Args:         append([]string{c.Path}, c.Args...),
+			Env:          processEnv(&c.Config, in.Home),
+			Cwd:          pick(c.Config.WorkingDir, "/"),
+			Capabilities: processCaps(in.User, caps),
+		},
+		Mounts: mounts(c, in.Dir),
+		Linux: &specs.Linux{
+			CgroupsPath:   "/" + cgroupName(c.ID),
+			Namespaces:    namespaces(c.HostConfig.NetworkMode),
+			Resources:     resources(&c.HostConfig),
+			MaskedPaths:   maskedPaths,
+			ReadonlyPaths: readonlyPaths,
+		},
+	}
+	if size := c.HostConfig.ConsoleSize; c.Config.Tty && size[0] != 0 {
+		s.Process.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
+	}
+	if c.HostConfig.NetworkMode != "host" {
+		s.Linux.Sysctl = map[string]string{
+			"net.ipv4.ip_unprivileged_port_start": "0",
+			"net.ipv4.ping_group_range":           "0 2147483647",
+		}
+	}
+	if s.Linux.Seccomp, err = seccomp.GetDefaultProfile(s); err != nil {
+		return nil, fmt.Errorf("default seccomp profile: %w", err)
+	}
+	return s, nil
+}
+
+func cgroupName(id string) string { return "vitro-" + id }
+
+// processEnv has Docker's order: PATH, HOSTNAME, TERM, then the image's and the user's, which may replace them.
+func processEnv(c *Config, home string) []string {
+	env := []string{defaultPath, "HOSTNAME=" + c.Hostname}
+	if c.Tty {
+		env = append(env, "TERM=xterm")
+	}
+	env = mergeEnv(env, c.Env)
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+		env = append(env, "HOME="+home)
+	}
+	return env
+}
+
+// processCaps: a user other than root gets none at the start, but may gain them by a file's.
+func processCaps(u specs.User, caps []string) *specs.LinuxCapabilities {
+	out := &specs.LinuxCapabilities{Bounding: caps}
+	if u.UID == 0 {
+		out.Effective, out.Permitted = caps, caps
+	}
+	return out
+}
+
+// mounts are Docker's, the container's three files, and the user's, each in place of an earlier one with the same
+// destination; parents come before what is in them.
+func mounts(c *Container, dir string) []specs.Mount {
+	out := defaultMounts()
+	for _, f := range []string{"resolv.conf", "hostname", "hosts"} {
+		out = append(out, specs.Mount{Destination: "/etc/" + f, Type: "bind", Source: path.Join(dir, f), Options: []string{"rbind", "rprivate"}})
+	}
+	for _, b := range c.HostConfig.Binds {
+		p := strings.SplitN(b, ":", 3)
+		m := specs.Mount{Destination: p[1], Type: "bind", Source: p[0], Options: []string{"rbind", "rprivate"}}
+		if len(p) == 3 && p[2] == "ro" {
+			m.Options = append(m.Options, "ro", "rro") // mounts below it as well, as Docker since 25
+		}
+		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Destination })
+		out = append(out, m)
+	}
+	depth := func(m specs.Mount) int { return strings.Count(m.Destination, "/") }
+	slices.SortStableFunc(out, func(a, b specs.Mount) int { return depth(a) - depth(b) })
+	return out
+}
+
+func namespaces(network string) []specs.LinuxNamespace {
+	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.CgroupNamespace}}
+	if network != "host" {
+		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	return out
+}
+
+func resources(h *HostConfig) *specs.LinuxResources {
+	r := &specs.LinuxResources{Devices: defaultDevices()}
+	if h.Memory > 0 {
+		r.Memory = &specs.LinuxMemory{Limit: &h.Memory}
+		if h.MemorySwap != 0 {
+			r.Memory.Swap = &h.MemorySwap
+		}
+	}
+	if h.NanoCpus > 0 {
+		period, quota := uint64(100_000), h.NanoCpus/10_000 // microseconds
+		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
+	}
+	if h.PidsLimit > 0 {
+		r.Pids = &specs.LinuxPids{Limit: &h.PidsLimit}
+	}
+	return r
+}

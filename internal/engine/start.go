@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"vitro/internal/monitor"
+	"vitro/internal/plan"
+	"vitro/internal/runtime"
+	"vitro/internal/snapshot"
+	"vitro/internal/store"
+)
+
+// MonitorArg0 is the argv[0] that makes vitro a monitor: cmd/vitro calls RunMonitor then.
+const MonitorArg0 = "vitro-monitor"
+
+// StartOptions attach the caller to the container.
+type StartOptions struct {
+	Stdout, Stderr *os.File // nil: not attached
+	Stdin          bool     // the caller wants the container's input
+}
+
+// startRequest goes from Start to the monitor: what Start knows already.
+type startRequest struct {
+	Layers []string // lowerdirs, top first
+}
+
+// Start hands the container and its lock to a new monitor process. The first message of the client is Started or Failed.
+func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
+	defer lock.Close()
+	fail := func(err error) (*monitor.Client, error) {
+		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
+	}
+	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
+	if err != nil {
+		return fail(err)
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fail(err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "monitor")
+	defer theirs.Close()
+	client, err := monitor.NewClient(os.NewFile(uintptr(pair[0]), "monitor"))
+	if err != nil {
+		return fail(err)
+	}
+	cmd := exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
+		Stderr: lock, // for a panic, which nobody hears otherwise
+		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		client.Close()
+		return fail(err)
+	}
+	if err := client.Send(monitor.Request{Stdin: o.Stdin, Start: request}, o.Stdout, o.Stderr); err != nil {
+		client.Close()
+		return fail(err)
+	}
+	return client, nil
+}
+
+// monitorEnv keeps the monitor's heap small; it has nothing of the caller's environment.
+func monitorEnv() []string { return []string{"GOGC=20", "GOMAXPROCS=2"} }
+
+// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id; file 3 is the client, file 4
+// the container's lock.
+func RunMonitor(argv []string) int {
+	if len(argv) != 4 {
+		return 2
+	}
+	syscall.CloseOnExec(3)
+	syscall.CloseOnExec(4)
+	e := &Engine{Root: argv[1], RunRoot: argv[2]}
+	s := &starter{e: e}
+	var err error
+	if s.c, err = e.readRecord(argv[3]); err != nil {
+		return 1
+	}
+	if err := os.MkdirAll(e.runDir(s.c.ID), 0o700); err != nil {
+		return 1
+	}
+	o := monitor.Config{
+		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
+		LogPath: e.LogPath(s.c.ID), RunDir: e.runDir(s.c.ID),
+		Start: s.start, Exited: s.exited, Code: FailureCode,
+	}
+	if err := monitor.Run(os.NewFile(3, "client"), o); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// LogPath is where the container's log is.
+func (e *Engine) LogPath(id string) string { return e.dir(id, id+"-json.log") }
+
+func (e *Engine) runtime() *runtime.Runtime {
+	return &runtime.Runtime{Root: filepath.Join(e.RunRoot, "runtime")}
+}
+
+// starter is the monitor's view of its container.
+type starter struct {
+	e *Engine
+	c *Container
+}
+
+// start mounts the root, runs the container, and notes that it runs.
+func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
+	var req startRequest
+	if err := json.Unmarshal(request, &req); err != nil {
+		return 0, err
+	}
+	opts, done, err := s.e.prepare(s.c, req.Layers)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
+	rt := s.e.runtime()
+	run := func() error {
+		_, err := rt.Run(opts)
+		return err
+	}
+	if io.Console == "" {
+		err = monitor.Lend(io.Files, run)
+	} else {
+		err = run()
+	}
+	if err != nil {
+		return 0, err
+	}
+	st, err := rt.State(s.c.ID)
+	if err != nil {
+		return 0, err
+	}
+	return st.Pid, s.started(st.Pid)
+}
+
+// prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
+// and the container. done closes this process's hold on it.
+func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
+	m, err := snapshot.OverlayDriver{}.Prepare(context.Background(), e.dir(c.ID), layers, snapshot.Options{Volatile: c.HostConfig.AutoRemove})
+	if err != nil {
+		return o, nil, err
+	}
+	root, _, err := m.Open()
+	if err != nil {
+		return o, nil, err
+	}
+	defer func() {
+		if err != nil {
+			root.Close()
+		}
+	}()
+	in := specInput{Rootfs: fmt.Sprintf("/proc/self/fd/%d", root.Fd()), Dir: e.dir(c.ID)}
+	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
+		return o, nil, err
+	}
+	for _, b := range c.HostConfig.Binds { // Docker makes a missing source
+		if err = os.MkdirAll(strings.SplitN(b, ":", 2)[0], 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+			return o, nil, fmt.Errorf("-v %s: %w", b, err)
+		}
+	}
+	s, err := buildSpec(c, in)
+	if err != nil {
+		return o, nil, err
+	}
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+}
+
+// started notes the process for other commands, and the time for the case that all of /run goes.
+func (s *starter) started(pid int) error {
+	start, _ := processStart(pid)
+	s.c.StartedAt = time.Now().UTC()
+	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
+		return err
+	}
+	if s.c.HostConfig.AutoRemove {
+		return nil
+	}
+	return s.e.writeRecord(s.c)
+}
+
+// exited notes the end or the failure, and clears away what the container does not need any more.
+func (s *starter) exited(exit int, failed error) {
+	c := s.c
+	if failed != nil {
+		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
+	} else {
+		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
+	}
+	if c.HostConfig.AutoRemove {
+		_ = s.e.remove(c)
+		return
+	}
+	_ = s.e.runtime().Delete(c.ID, true)
+	_ = s.e.writeRecord(c)
+	os.RemoveAll(s.e.runDir(c.ID))
+}
+
+// FailureCode is Docker's exit status for a container that did not start.
+func FailureCode(err error) int {
+	s := err.Error()
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(s, p) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case has("executable file not found", "no such file or directory"):
+		return 127
+	case has("permission denied", "is a directory"):
+		return 126
+	}
+	return 125
+}
+
+// AttachPath is the socket of a running container's monitor.
+func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock") }
+
+// Plan is the program that would start a container with these options; nothing is made that stays.
+func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
+	c, lock, err := e.Create(img, o)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	defer e.remove(c)
+	opts, done, err := e.prepare(c, e.Store.Layers(img))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return e.runtime().Plan(opts)
+}

@@ -1,0 +1,19 @@
+// Package monitor is the parent process of a container: it owns the terminal or the pipes, writes the log, serves clients
+// that attach, and waits for the end. One small process a container; it outlives the command that started it.
+//
+// A client gives the monitor its own standard output and error (SCM_RIGHTS on a SOCK_SEQPACKET socket, unix(7)) and gets
+// the container's input in return: the terminal's master or the write end of a pipe. So no byte passes through a third
+// process: the monitor writes to the log and to the clients' files; the client writes input and sets the window size by
+// itself. The connection lasts as long as the client is attached; the last message on it is the exit status.
+//
+// The log is Docker's json-file format: one {"log":"line\n","stream":"stdout","time":"…"} a line, a line longer than
+// 16 KiB in parts of which only the last ends in a newline; the file is rotated at 10 MB and two old ones are kept.
+//
+// A client that does not read holds the container up, as a terminal does with Ctrl-S. One that goes away does not.
+//
+// Example, the client's side:
+//
+//	c, err := monitor.NewClient(conn)
+//	err = c.Send(monitor.Request{Attach: true}, os.Stdout, os.Stderr)
+//	for { m, err := c.Next(); … }
+package monitor

@@ -1,0 +1,322 @@
+package monitor
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stdio is what Start runs the container with: files 0 to 2, or the path of a unix socket that wants the terminal.
+type Stdio struct {
+	Files   [3]*os.File
+	Console string
+}
+
+// Config describes a container and what its monitor does at each step.
+type Config struct {
+	Tty       bool
+	OpenStdin bool
+	StdinOnce bool   // the container's input ends with its first client
+	LogPath   string // empty: no log
+	RunDir    string // folder for the sockets
+
+	// Start runs the container and returns the pid of its init, a child of this process.
+	Start func(request []byte, io Stdio) (pid int, err error)
+	// Exited notes the end, or why there was no start. It is called once, after all output is in the log, and before
+	// clients are told.
+	Exited func(exit int, failed error)
+	// Code gives the exit status of a failed start: 125, 126 or 127.
+	Code func(error) int
+}
+
+// Monitor is one container's.
+type Monitor struct {
+	o      Config
+	log    *Log
+	input  *os.File // terminal's master or write end of a pipe; nil without input
+	output []*os.File
+	ln     *net.UnixListener
+
+	mu      sync.Mutex
+	clients map[*client]bool
+	copies  sync.WaitGroup
+	pid     int
+}
+
+// client is one that is attached.
+type client struct {
+	c    *conn
+	out  [2]*os.File // stdout, stderr
+	hup  unix.PollFd
+	gone bool
+}
+
+// Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
+func Run(first *os.File, o Config) error {
+	m := &Monitor{o: o, clients: map[*client]bool{}}
+	c, err := newConn(first)
+	if err != nil {
+		return err
+	}
+	if m.ln, err = Listen(filepath.Join(o.RunDir, "attach.sock")); err != nil {
+		return err
+	}
+	if o.LogPath != "" {
+		m.log = OpenLog(o.LogPath)
+	}
+	var req Request
+	files, err := c.receive(&req)
+	if err != nil {
+		return fmt.Errorf("start request: %w", err)
+	}
+	cl := m.add(c, req, files)
+	if err := m.start(req.Start); err != nil {
+		m.ln.Close()
+		m.o.Exited(0, err)
+		_ = c.send(Message{Event: Failed, Code: o.Code(err), Error: err.Error()})
+		return err
+	}
+	m.greet(cl, req)
+	go m.watch(cl)
+	go m.accept()
+	exit := m.wait()
+	m.o.Exited(exit, nil)
+	m.end(exit)
+	return nil
+}
+
+// start makes the files, starts the container, and copies its output.
+func (m *Monitor) start(request []byte) error {
+	var io Stdio
+	var err error
+	if m.o.Tty {
+		return m.startTerminal(request)
+	}
+	if io.Files, err = m.pipes(); err != nil {
+		return err
+	}
+	m.pid, err = m.o.Start(request, io)
+	closeAll(io.Files[:])
+	if err != nil {
+		closeAll(append(m.output, m.input))
+		return err
+	}
+	m.copy(m.output[0], 0)
+	m.copy(m.output[1], 1)
+	return nil
+}
+
+// pipes makes the container's files, and keeps the other ends.
+func (m *Monitor) pipes() (theirs [3]*os.File, err error) {
+	if m.o.OpenStdin {
+		theirs[0], m.input, err = Pipe()
+	} else {
+		theirs[0], err = os.Open(os.DevNull)
+	}
+	for i := 1; i < 3 && err == nil; i++ {
+		var r *os.File
+		if r, theirs[i], err = Pipe(); err == nil {
+			m.output = append(m.output, r)
+		}
+	}
+	if err != nil {
+		closeAll(theirs[:])
+		closeAll(append(m.output, m.input))
+	}
+	return theirs, err
+}
+
+func (m *Monitor) startTerminal(request []byte) error {
+	path := filepath.Join(m.o.RunDir, "console.sock")
+	f, err := Terminal(path, func() (err error) {
+		m.pid, err = m.o.Start(request, Stdio{Console: path})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.input, m.output = f, []*os.File{f}
+	m.copy(f, 0)
+	return nil
+}
+
+// copy moves output to the log and the clients until its end (EIO from a terminal).
+func (m *Monitor) copy(from *os.File, stream int) {
+	var log *LogStream
+	if m.log != nil {
+		log = m.log.Stream([2]string{"stdout", "stderr"}[stream])
+	}
+	m.copies.Go(func() {
+		b := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(b)
+			if n > 0 {
+				if log != nil {
+					_, _ = log.Write(b[:n]) // a full disk does not stop the container
+				}
+				m.broadcast(stream, b[:n])
+			}
+			if err != nil {
+				break
+			}
+		}
+		if log != nil {
+			_ = log.Flush()
+		}
+	})
+}
+
+func (m *Monitor) broadcast(stream int, b []byte) {
+	m.mu.Lock()
+	var to []*client
+	for c := range m.clients {
+		to = append(to, c)
+	}
+	m.mu.Unlock()
+	for _, c := range to {
+		c.write(stream, b)
+	}
+}
+
+// write gives up when the client goes away. Pieces of a page: a pipe that polls writable takes that much without blocking.
+func (c *client) write(stream int, b []byte) {
+	f := c.out[stream]
+	if f == nil || c.gone {
+		return
+	}
+	fd := int(f.Fd())
+	for len(b) > 0 {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}, c.hup}
+		if _, err := unix.Poll(p, -1); err == unix.EINTR {
+			continue
+		}
+		if p[1].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0 {
+			c.gone = true
+			return
+		}
+		n, err := unix.Write(fd, b[:min(len(b), 4096)])
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		if err != nil {
+			c.out[stream] = nil
+			f.Close()
+			return
+		}
+		b = b[n:]
+	}
+}
+
+func (m *Monitor) add(c *conn, req Request, files []*os.File) *client {
+	cl := &client{c: c}
+	for i, want := range []bool{req.Stdout, req.Stderr} {
+		if want && len(files) > 0 {
+			cl.out[i], files = files[0], files[1:]
+		}
+	}
+	closeAll(files)
+	if raw, err := c.c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { cl.hup = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP} })
+	}
+	m.mu.Lock()
+	m.clients[cl] = true
+	m.mu.Unlock()
+	return cl
+}
+
+// greet tells a client that the container runs, and gives it the input.
+func (m *Monitor) greet(cl *client, req Request) {
+	msg := Message{Event: Started, PID: m.pid}
+	m.mu.Lock()
+	input := m.input
+	m.mu.Unlock()
+	if req.Stdin && input != nil || m.o.Tty {
+		msg.Input = true
+		_ = cl.c.send(msg, input)
+	} else {
+		_ = cl.c.send(msg)
+	}
+	if req.Stdin && m.o.StdinOnce && !m.o.Tty { // the client's copy is the last: its end is the container's end of file
+		m.mu.Lock()
+		m.input.Close()
+		m.input = nil
+		m.mu.Unlock()
+	}
+}
+
+// watch drops a client when its connection ends.
+func (m *Monitor) watch(cl *client) {
+	var ignored Request
+	for {
+		files, err := cl.c.receive(&ignored)
+		closeAll(files)
+		if err != nil {
+			break
+		}
+	}
+	m.mu.Lock()
+	delete(m.clients, cl)
+	m.mu.Unlock()
+	cl.c.c.Close()
+}
+
+func (m *Monitor) accept() {
+	for {
+		c, err := m.ln.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go func() {
+			var req Request
+			cn := &conn{c}
+			files, err := cn.receive(&req)
+			if err != nil {
+				c.Close()
+				return
+			}
+			cl := m.add(cn, req, files)
+			m.greet(cl, req)
+			m.watch(cl)
+		}()
+	}
+}
+
+// wait reaps the init, and gets the rest of the output. A process that left the container's pid namespace's reach may hold
+// a pipe open for ever; after the end of the init nobody waits for that for long.
+func (m *Monitor) wait() int {
+	var st syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(m.pid, &st, 0, nil)
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	done := make(chan struct{})
+	go func() { m.copies.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+	}
+	if m.log != nil {
+		_ = m.log.Close()
+	}
+	if st.Signaled() {
+		return 128 + int(st.Signal())
+	}
+	return st.ExitStatus()
+}
+
+func (m *Monitor) end(exit int) {
+	m.ln.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := range m.clients {
+		_ = c.c.send(Message{Event: Exited, Code: exit})
+	}
+}
