@@ -203,6 +203,7 @@ func (c *c) fork() {
 	c.tell(pid)
 	c.stub(unix.SYS_EXIT_GROUP, i(0))
 	c.OkTo(test)
+	c.stub(unix.SYS_SETSID).As("a session of its own, for the terminal")
 }
 
 func (c *c) timeNamespace() {
