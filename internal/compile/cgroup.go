@@ -11,8 +11,8 @@ import (
 // cgroupMount shows the container its own cgroups, rooted at its own place by a cgroup namespace.
 func (c *c) cgroupMount(m *mount) error {
 	c.waitAck() // v1: the namespace is rooted where the process is now
-	c.Field(fieldAt("mounts", m.at), m.Destination)
 	c.unshareCgroup()
+	c.Field(fieldAt("mounts", m.at), m.Destination)
 	if c.in.Facts.V2 || c.in.Group == nil {
 		c.cgroup2(m)
 		return nil

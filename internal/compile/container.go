@@ -3,13 +3,19 @@ package compile
 import (
 	"vitro/internal/plan"
 	"vitro/internal/stub"
+	"vitro/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
 
+// startOps is room for the default spec's ops: growing copies, and touches the memory twice.
+const startOps = 768
+
 // Container compiles create or run.
 func Container(in *Input) (*plan.Program, error) {
-	c := &c{Builder: plan.NewBuilder(512), in: in, spec: in.Spec}
+	c := &c{Builder: plan.NewBuilder(startOps), in: in, spec: in.Spec}
+	sys.Prefault(c.Ops, startOps*3/4)
+	sys.Prefault(c.Data, cap(c.Data)/2)
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
 		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub
@@ -67,12 +73,26 @@ func (c *c) openFIFO(name string, to *plan.Slot) {
 	c.Keep = append(c.Keep, *to)
 }
 
-// cgroups appends the group's folders, limits and, on v2, the fd for the clone.
+// cgroups appends the group's folders, limits and, on v2, the fd for the clone. On v1 the process joins after the clone, and the folders can be made
+// beside the stub's mounts: a cpuset folder alone takes the kernel up to 2 ms.
 func (c *c) cgroups() error {
-	if c.in.Group == nil {
+	if c.in.Group == nil || !c.in.Facts.V2 {
 		return nil
 	}
 	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+}
+
+// lateCgroups are the same ops after the clone.
+func (c *c) lateCgroups() error {
+	if c.in.Facts.V2 {
+		return nil
+	}
+	from := len(c.Ops)
+	err := c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+	for k := from; k < len(c.Ops); k++ {
+		c.Ops[k].Do = plan.Sync
+	}
+	return err
 }
 
 // clone starts the stub; what follows it on the parent's side runs beside the stub.
@@ -86,9 +106,12 @@ func (c *c) clone() error {
 	if c.ns.userAtClone() {
 		c.Clone.UIDs, c.Clone.GIDs = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings)
 		c.Clone.Setgroups, c.Clone.Root = c.in.Facts.EUID == 0, true
+		c.keyring(plan.Parent)
+		c.Field("linux.namespaces", "")
 	}
 	c.CloneOp()
 	c.restorePIDNamespace()
+	c.oomByParent()
 	if c.ns.userLate() {
 		c.Clone.UIDs, c.Clone.GIDs, c.Clone.Late = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings), true
 		c.Clone.Setgroups = c.in.Facts.EUID == 0
@@ -103,10 +126,10 @@ func (c *c) clone() error {
 		c.Call(plan.Sync, "await", i(1))
 	}
 	if c.in.Group != nil {
+		if err := c.lateCgroups(); err != nil {
+			return err
+		}
 		c.in.Group.Join(c.Builder)
-	}
-	if c.ns.user() {
-		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
 	}
 	c.Field("state", c.in.StateDir)
 	c.Call(plan.Sync, "state")
@@ -121,12 +144,12 @@ func (c *c) waitAck() {
 		return
 	}
 	c.acks--
-	c.Field("sync", "")
-	c.readAck()
+	o := c.readAck()
+	o.Field, o.Object = "sync", "" // of this op alone: what follows is still the caller's
 }
 
-func (c *c) readAck() {
-	c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
+func (c *c) readAck() *plan.Op {
+	return c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
 }
 
 // tell sends a record of life for the parent's await. value is 0 or a slot.
@@ -146,16 +169,33 @@ func (c *c) session() error {
 	c.stub(unix.SYS_SETSID)
 	c.stub(unix.SYS_UMASK, i(0))
 	c.signals()
-	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil && !c.ns.userAtClone() {
 		c.Field("process.oomScoreAdj", itoa(*adj))
 		c.writeFile(unix.AT_FDCWD, "/proc/self/oom_score_adj", itoa(*adj), " (lowering it needs CAP_SYS_RESOURCE)")
 	}
-	if !c.in.NoKeyring {
-		c.Field("process", "_ses."+c.in.ID)
-		c.stub(unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
-			As("join a session keyring (see --no-new-keyring)")
+	if !c.ns.userAtClone() {
+		c.keyring(plan.Stub)
 	}
 	return nil
+}
+
+// keyring joins a session keyring of the container's own. Where the clone makes a user namespace the parent's thread does it, for the stub to
+// inherit: inside, it would count against the 200 keys of an unprivileged user.
+func (c *c) keyring(do plan.Doer) {
+	if c.in.NoKeyring {
+		return
+	}
+	c.Field("process", "_ses."+c.in.ID)
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
+		As("join a session keyring (see --no-new-keyring)")
+}
+
+// oomByParent: lowering needs CAP_SYS_RESOURCE in the initial user namespace, which the stub has left.
+func (c *c) oomByParent() {
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil && c.ns.userAtClone() {
+		c.Field("process.oomScoreAdj", itoa(*adj))
+		c.Call(plan.Sync, "oom", i(*adj)).As("write " + itoa(*adj) + " (lowering it needs CAP_SYS_RESOURCE)")
+	}
 }
 
 // signals resets what an execve keeps: the mask, and signals that the caller ignores and Go's runtime never touches.

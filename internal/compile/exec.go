@@ -23,16 +23,21 @@ func (c *c) finish() error {
 	}
 	exe := c.findExecutable(p.Args[0], pathOf(p.Env))
 	c.waitAck()
+	c.limitsByParent()
 	c.waitStart()
 	c.Field("process", "")
 	c.stub(unix.SYS_CLOSE_RANGE, i(3+c.in.ExtraFDs), plan.Int(uint32(0xffffffff)), i(unix.CLOSE_RANGE_CLOEXEC)).As("mark every fd close-on-exec")
 	if !p.NoNewPrivileges {
 		if len(c.in.Facts.Program) > 0 { // loading needs CAP_SYS_ADMIN, so after this only capset and execve run filtered
-			c.capset(allCaps, allCaps, 0).On(unix.EPERM, 0)
+			c.dropKeepCaps()
+			c.raiseCaps()
+			c.ambient()
 			c.seccomp()
+			c.capset(c.caps.effective, c.caps.permitted, c.inheritable).As("set effective, permitted and inheritable")
+		} else {
+			c.dropKeepCaps()
+			c.finalCaps()
 		}
-		c.dropKeepCaps()
-		c.finalCaps()
 	} else if len(c.in.Facts.Program) > 0 {
 		c.seccomp()
 	}
@@ -41,8 +46,6 @@ func (c *c) finish() error {
 		Err(`exec ` + quote(p.Args[0]) + `: %e`)
 	return nil
 }
-
-const allCaps = 1<<41 - 1
 
 func (c *c) dropKeepCaps() {
 	c.Field("process.user", "")

@@ -62,6 +62,7 @@ func GatherExec(in *ExecInput) error {
 	}
 	f.Chroot = f.Namespaces&unix.CLONE_NEWNS == 0
 	gatherStdio(&f.Facts)
+	f.Raises = raises(in.Process)
 	if !hasHome(in.Process.Env) {
 		fd, err := unix.Open(proc+"/root", cloexecDir, 0)
 		if err != nil {
@@ -130,9 +131,6 @@ func (c *c) execBefore(in *ExecInput) error {
 	if in.Join != nil {
 		in.Join(c.Builder)
 	}
-	if c.ns.user() {
-		c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
-	}
 	c.Call(plan.Sync, "state")
 	c.Call(plan.Sync, "ack")
 	c.acks = 1
@@ -141,9 +139,9 @@ func (c *c) execBefore(in *ExecInput) error {
 
 // execJoin: dumpable off first, so that the container cannot look into us; others before user, since they may need the host's capabilities.
 func (c *c) execJoin(in *ExecInput) error {
-	c.waitAck() // in the cgroups before anything of the container is seen
 	c.Field("container", in.ID)
 	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
+	c.waitAck() // in the cgroups before anything of the container is seen
 	rest := in.Facts.Namespaces &^ (unix.CLONE_NEWPID | unix.CLONE_NEWUSER)
 	if rest != 0 {
 		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(rest)).As("join the namespaces")

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"strings"
 
+	"vitro/internal/cgroup"
 	"vitro/internal/safepath"
+	"vitro/internal/spec"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,6 +16,7 @@ import (
 func Gather(in *Input) error {
 	f := &in.Facts
 	f.EUID = unix.Geteuid()
+	f.V2 = in.Group != nil && in.Group.Mode == cgroup.V2
 	f.Rootfs = in.Spec.Root.Path
 	if !strings.HasPrefix(f.Rootfs, "/") {
 		f.Rootfs = in.Bundle + "/" + f.Rootfs
@@ -40,6 +44,7 @@ func Gather(in *Input) error {
 		}
 	}
 	gatherStdio(f)
+	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {
 		f.Home = homeOf(in, in.Spec.Process.User.UID)
 	}
@@ -64,6 +69,16 @@ func gatherStdio(f *Facts) {
 		f.StdioOpen[fd] = true
 		f.StdioNull[fd] = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 	}
+}
+
+func raises(p *specs.Process) bool {
+	var l unix.Rlimit
+	for _, r := range p.Rlimits {
+		if n, ok := spec.RlimitNumber(r.Type); ok && unix.Getrlimit(n, &l) == nil && r.Hard > l.Max {
+			return true
+		}
+	}
+	return false
 }
 
 func hasHome(env []string) bool {

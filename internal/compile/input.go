@@ -32,6 +32,7 @@ type Facts struct {
 	SourceDir []bool  // per mount: the bind source is a folder
 	StdioNull [3]bool // fd 0-2 is the null device: its owner is left alone
 	StdioOpen [3]bool
+	Raises    bool   // a limit of process.rlimits is above our own hard limit
 	V2        bool   // pure cgroup v2
 	Program   []byte // seccomp: sock_filter array
 	SecFlags  uint32

@@ -175,9 +175,9 @@ func (c *c) propagate(tree plan.Slot, m *mount) {
 
 // filesystem makes a new superblock and mounts it: fsopen(2), fsconfig(2), fsmount(2), move_mount(2).
 func (c *c) filesystem(m *mount) {
-	set := m.AttrSet
-	if m.dest == "dev" {
-		set &^= unix.MOUNT_ATTR_RDONLY // its nodes are still to be made; see readonlyRoot
+	set, keepMode := m.AttrSet, m.Type == "tmpfs" && !hasMode(m.Data)
+	if m.dest == "dev" || keepMode || m.TmpCopyUp {
+		set &^= unix.MOUNT_ATTR_RDONLY // something is still to be written; /dev's turn is in readonlyRoot
 	}
 	tree := c.newFS(m.Type, m.Source, m.Data, set)
 	resolve := 0
@@ -185,9 +185,15 @@ func (c *c) filesystem(m *mount) {
 		resolve = unix.RESOLVE_NO_SYMLINKS // an image whose /proc is a link must not choose where the kernel's files go (CVE-2019-19921)
 	}
 	t := c.Slot()
-	c.target(m.dest, true, resolve, t)
+	found := c.target(m.dest, true, resolve, t)
+	if keepMode {
+		c.keepMode(tree, t, found)
+	}
 	if m.TmpCopyUp {
 		c.copyUp(tree, t, m)
+	}
+	if m.dest != "dev" {
+		c.setattr(tree, m.AttrSet&^set, 0, 0, false)
 	}
 	c.attach(tree, t).As("mount " + m.Type)
 	c.close(t)
@@ -201,6 +207,27 @@ func (c *c) filesystem(m *mount) {
 	default:
 		c.close(tree)
 	}
+}
+
+func hasMode(data []string) bool {
+	for _, d := range data {
+		if strings.HasPrefix(d, "mode=") {
+			return true
+		}
+	}
+	return false
+}
+
+// keepMode gives the root of a new tmpfs the mode of the folder that it will cover (runc #4971). One that we have just made keeps the kernel's 1777.
+func (c *c) keepMode(tree, target plan.Slot, found int) {
+	c.Skip(plan.Stub, 5)
+	c.OkTo(found)
+	st, mode, dir := c.Scratch(statSize), c.Slot(), c.Slot()
+	c.stub(unix.SYS_NEWFSTATAT, plan.Val(target), c.Str(""), st, i(unix.AT_EMPTY_PATH))
+	c.Copy(plan.Stub, plan.Addr(mode), st.At(statMode), 4)
+	c.stub(unix.SYS_OPENAT, plan.Val(tree), c.Str("."), i(unix.O_DIRECTORY|cloexec)).To(dir)
+	c.stub(unix.SYS_FCHMOD, plan.Val(dir), plan.Val(mode)).As("keep the mode of the folder")
+	c.close(dir)
 }
 
 // newFS is a new, detached file system.

@@ -13,7 +13,7 @@ import (
 // namespaces(7): which are new, which are joined, and when.
 type namespaces struct {
 	fresh, joins int
-	late         bool // the user namespace is unshared by the stub, since 0 is not in the map: an execve would lose every capability
+	late         bool // the user namespace is unshared by the stub: 0 is not in the map (an execve would lose every capability), or others are joined first
 	v2           bool
 	inGroup      bool // the clone goes into the container's cgroup, so its cgroup namespace is right
 }
@@ -68,7 +68,8 @@ func (c *c) namespaceKinds() error {
 		if len(c.spec.Linux.UIDMappings) == 0 || len(c.spec.Linux.GIDMappings) == 0 {
 			return errors.New("linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
 		}
-		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0)
+		// Joining needs capabilities in the namespaces' own user namespace: it comes before ours. pid is joined by the parent.
+		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0) || c.ns.joins&^unix.CLONE_NEWPID != 0
 	}
 	if !c.ns.has(unix.CLONE_NEWNS) {
 		return c.refuseMounts()
@@ -128,6 +129,10 @@ func (c *c) restorePIDNamespace() {
 
 // enterNamespaces joins, then unshares what the clone did not make.
 func (c *c) enterNamespaces() error {
+	if c.ns.joins&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) != 0 { // who is in there must not look into us
+		c.Field("linux.namespaces", "")
+		c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
+	}
 	for _, user := range []bool{false, true} { // the others first: they may belong to another user namespace
 		for _, j := range c.join {
 			if j.flag == unix.CLONE_NEWPID || (j.flag == unix.CLONE_NEWUSER) != user {
@@ -163,14 +168,19 @@ func (c *c) lateUser() {
 	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWUSER))
 	c.tell(0)
 	c.readAck()
-	uid, gid := int(c.spec.Process.User.UID), int(c.spec.Process.User.GID)
-	if !maps(c.spec.Linux.UIDMappings, uid) {
-		uid = int(c.spec.Linux.UIDMappings[0].ContainerID)
+	u := c.spec.Process.User
+	c.becomeRoot(mapped(c.spec.Linux.UIDMappings, u.UID), mapped(c.spec.Linux.GIDMappings, u.GID))
+}
+
+// mapped is an id that m has: 0, or id, or its first.
+func mapped(m []specs.LinuxIDMapping, id uint32) int {
+	switch {
+	case maps(m, 0):
+		return 0
+	case maps(m, int(id)):
+		return int(id)
 	}
-	if !maps(c.spec.Linux.GIDMappings, gid) {
-		gid = int(c.spec.Linux.GIDMappings[0].ContainerID)
-	}
-	c.becomeRoot(uid, gid)
+	return int(m[0].ContainerID)
 }
 
 func (c *c) becomeRoot(uid, gid int) {
@@ -193,6 +203,7 @@ func (c *c) fork() {
 	c.tell(pid)
 	c.stub(unix.SYS_EXIT_GROUP, i(0))
 	c.OkTo(test)
+	c.stub(unix.SYS_SETSID).As("a session of its own, for the terminal")
 }
 
 func (c *c) timeNamespace() {

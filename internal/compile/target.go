@@ -43,15 +43,17 @@ func (c *c) open(path string, flags, resolve int, to plan.Slot) *plan.Op {
 }
 
 // target opens a mount point, making what is missing: folders of mode 0755, and a last component that is a folder or an empty file.
-func (c *c) target(path string, dir bool, resolve int, to plan.Slot) {
+// It gives back the index of the op that goes on where the mount point was there.
+func (c *c) target(path string, dir bool, resolve int, to plan.Slot) (found int) {
 	path = clean(path)
 	c.open(path, unix.O_PATH, resolve, to)
-	first := len(c.Ops) - 1
-	c.Ops[first].On(unix.ENOENT, 0)
+	found = len(c.Ops) - 1
+	c.Ops[found].On(unix.ENOENT, 0)
 	if path != "." {
 		c.create(path, dir, resolve, to)
 	}
-	c.OkTo(first)
+	c.OkTo(found)
+	return found
 }
 
 // create makes each component on the fd of the one before. mkdirat and mknodat do not follow a link in the last place, and a dangling link

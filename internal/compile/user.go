@@ -27,7 +27,22 @@ func (c *c) stdio() error {
 	return nil
 }
 
-// rlimits by prlimit(2). In a user namespace the parent does it: raising needs CAP_SYS_RESOURCE in the initial one.
+// limitsByParent: in a user namespace raising a hard limit takes the parent, whose CAP_SYS_RESOURCE is the initial one's. Not earlier: a low RLIMIT_NOFILE
+// would fail the stub's own opens.
+func (c *c) limitsByParent() {
+	if !c.ns.user() || !c.in.Facts.Raises {
+		return
+	}
+	c.Field("process.rlimits", "")
+	c.tell(0)
+	c.Call(plan.Sync, "await")
+	c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
+	c.Field("process.rlimits", "")
+	c.Call(plan.Sync, "ack")
+	c.readAck()
+}
+
+// rlimits by prlimit(2).
 func (c *c) rlimits(do plan.Doer, pid plan.Arg) {
 	for k, r := range c.spec.Process.Rlimits {
 		n, ok := spec.RlimitNumber(r.Type)
@@ -64,7 +79,7 @@ func (c *c) workdir() error {
 // identity: working directory, bounding set, groups, ids. Capabilities stay permitted over setuid until the last capset.
 func (c *c) identity() error {
 	p := c.spec.Process
-	if !c.ns.user() {
+	if !c.ns.user() || !c.in.Facts.Raises {
 		c.rlimits(plan.Stub, i(0))
 	}
 	if err := c.parseCaps(p.Capabilities); err != nil {
@@ -74,7 +89,7 @@ func (c *c) identity() error {
 	c.Field("process.capabilities.bounding", "")
 	for n := range lastCap + 1 {
 		if c.caps.bounding&(1<<n) == 0 {
-			c.stub(unix.SYS_PRCTL, i(unix.PR_CAPBSET_DROP), i(n)).Tolerate(unix.EINVAL).As("drop " + spec.CapName(n))
+			c.stub(unix.SYS_PRCTL, i(unix.PR_CAPBSET_DROP), i(n)).Tolerate(unix.EINVAL).As("drop " + capName(n))
 		}
 	}
 	c.Field("process.user", "")
@@ -153,10 +168,28 @@ func (c *c) capset(eff, perm, inh uint64) *plan.Op {
 		c.U32s(uint32(eff), uint32(perm), uint32(inh), uint32(eff>>32), uint32(perm>>32), uint32(inh>>32)))
 }
 
-// finalCaps is the last capset and the ambient set, which needs its capabilities in permitted and inheritable. A refusal there only loses
-// what the caller was never going to have.
+// raiseCaps makes effective what is permitted (setresuid has cleared it), and sets inheritable. Which those are only the kernel knows: the caller may lack some.
+func (c *c) raiseCaps() {
+	c.Field("process.capabilities", "")
+	hdr, sets := c.U32s(unix.LINUX_CAPABILITY_VERSION_3, 0), c.Scratch(24)
+	c.stub(unix.SYS_CAPGET, hdr, sets)
+	for _, word := range []int{0, 12} {
+		c.Copy(plan.Stub, sets.At(word), sets.At(word+4), 4)
+	}
+	inh := c.U32s(uint32(c.inheritable), uint32(c.inheritable>>32))
+	c.Copy(plan.Stub, sets.At(8), inh, 4)
+	c.Copy(plan.Stub, sets.At(20), inh.At(4), 4)
+	c.stub(unix.SYS_CAPSET, hdr, sets).As("raise what is permitted")
+}
+
+// finalCaps is the last capset and the ambient set.
 func (c *c) finalCaps() {
 	c.capset(c.caps.effective, c.caps.permitted, c.inheritable).As("set effective, permitted and inheritable")
+	c.ambient()
+}
+
+// ambient needs its capabilities in permitted and inheritable. A refusal only loses what the caller was never going to have.
+func (c *c) ambient() {
 	c.stub(unix.SYS_PRCTL, i(unix.PR_CAP_AMBIENT), i(unix.PR_CAP_AMBIENT_CLEAR_ALL), i(0), i(0), i(0)).Tolerate(unix.EINVAL)
 	c.Field("process.capabilities.ambient", "")
 	for n := range lastCap + 1 {
@@ -164,6 +197,13 @@ func (c *c) finalCaps() {
 			c.stub(unix.SYS_PRCTL, i(unix.PR_CAP_AMBIENT), i(unix.PR_CAP_AMBIENT_RAISE), i(n), i(0), i(0)).Tolerate(unix.EPERM).As("raise " + spec.CapName(n))
 		}
 	}
+}
+
+func capName(n int) string {
+	if s := spec.CapName(n); s != "" {
+		return s
+	}
+	return "capability " + itoa(n)
 }
 
 func itoa64(n uint64) string {

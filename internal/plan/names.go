@@ -4,6 +4,11 @@ package plan
 func (o *Op) Verb() string {
 	switch o.Kind {
 	case Test:
+		if o.Args[1].V == 0 && o.Args[2].V == 0 {
+			return "skip"
+		} else if o.Args[1].V == 0 {
+			return "fail"
+		}
 		return "check"
 	case Copy:
 		return "copy"

@@ -83,6 +83,8 @@ func CallName(nr int) string {
 		return "setresuid"
 	case 119:
 		return "setresgid"
+	case 125:
+		return "capget"
 	case 126:
 		return "capset"
 	case 135:
@@ -163,6 +165,8 @@ func CallName(nr int) string {
 		return "seccomp"
 	case 319:
 		return "memfd_create"
+	case 321:
+		return "bpf"
 	case 322:
 		return "execveat"
 	case 332:

@@ -77,6 +77,8 @@ func CallName(nr int) string {
 		return "fstat"
 	case 81:
 		return "sync"
+	case 90:
+		return "capget"
 	case 91:
 		return "capset"
 	case 92:
@@ -159,6 +161,8 @@ func CallName(nr int) string {
 		return "seccomp"
 	case 279:
 		return "memfd_create"
+	case 280:
+		return "bpf"
 	case 281:
 		return "execveat"
 	case 291:

@@ -92,8 +92,10 @@ func caseText(c Case, retries uint16) string {
 func (p *Program) operands(o *Op) string {
 	switch o.Kind {
 	case Test:
-		if o.Args[1].V == 0 {
+		if o.Args[1].V == 0 && o.Args[2].V == 0 {
 			return ""
+		} else if o.Args[1].V == 0 {
+			return unix.ErrnoName(syscall.Errno(o.Nr))
 		}
 		return p.place(o.Args[0]) + ":" + strconv.Itoa(int(o.Width)) + " & " + hex(o.Args[1].V) + " == " + hex(o.Args[2].V)
 	case Copy:

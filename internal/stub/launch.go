@@ -91,6 +91,12 @@ func (l *Launch) call(o *plan.Op, i int) error {
 		return l.await(o)
 	case "idmap":
 		return l.writeMaps()
+	case "oom":
+		adj := sys.Itoa(int(int64(o.Args[0].V)))
+		if err := sys.WriteFile("/proc/"+sys.Itoa(l.PID)+"/oom_score_adj", adj); err != nil {
+			return &OpError{Index: i, Op: o, Errno: errno(err)}
+		}
+		return nil
 	}
 	return l.o.Call(l, o)
 }
@@ -346,6 +352,12 @@ func (l *Launch) closeChans() {
 			l.chans[i] = -1
 		}
 	}
+}
+
+func errno(err error) syscall.Errno {
+	e := syscall.EIO
+	errors.As(err, &e)
+	return e
 }
 
 func wrap(what string, err error) error {
