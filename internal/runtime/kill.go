@@ -134,8 +134,11 @@ func (c *container) destroy() error {
 }
 
 func (c *container) poststop() []specs.Hook {
-	s, err := loadConfig(c.dir)
-	if err != nil || s.Hooks == nil {
+	s := c.spec
+	if s == nil {
+		s, _ = loadConfig(c.dir)
+	}
+	if s == nil || s.Hooks == nil {
 		return nil
 	}
 	return s.Hooks.Poststop
