@@ -129,8 +129,8 @@ func (c *container) waiting(comm string) bool {
 	if comm != stub.StubComm {
 		return false
 	}
-	exe, err := readlink("/proc/" + sys.Itoa(c.init.pid) + "/exe")
-	return err != nil || c.stub == "" || exe == c.stub
+	exe := stub.ExeID(c.init.pid)
+	return exe == "" || c.stub == "" || exe == c.stub
 }
 
 func readlink(path string) (string, error) {

@@ -15,7 +15,6 @@ import (
 	"vitro/internal/seccomp"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
-	"vitro/internal/sys"
 )
 
 // making is a container on its way: what create and run share.
@@ -245,9 +244,7 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 	case "state":
 		st, _ := readStat(l.PID)
 		m.init = process{l.PID, st.start}
-		if exe, err := readlink("/proc/" + sys.Itoa(l.PID) + "/exe"); err == nil {
-			m.stub = exe
-		}
+		m.stub = stub.ExeID(l.PID)
 		return m.store(m.dir)
 	case "copyup":
 		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))

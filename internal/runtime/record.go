@@ -34,7 +34,7 @@ type record struct {
 	rootfs      string
 	annotations map[string]string
 	cgroups     []cgroup.Path
-	stub        string        // what /proc/PID/exe of a waiting init links to
+	stub        string        // stub.ExeID of a waiting init
 	privatePID  bool          // init's death ends every process
 	noKeyring   bool          // --no-new-keyring
 	ready       bool          // create has ended well

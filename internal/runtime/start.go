@@ -5,7 +5,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vitro/internal/plan"
-	"vitro/internal/stub"
 	"vitro/internal/sys"
 )
 
@@ -87,12 +86,12 @@ func (c *container) release() error {
 	return c.executed(pidfd)
 }
 
-// executed tells an execve from a death, which both close the FIFO: by the comm, as stub.Run does.
+// executed tells an execve from a death, which both close the FIFO, as stub.Run does.
 func (c *container) executed(pidfd int) error {
 	for {
 		st, ok := readStat(c.init.pid)
 		switch {
-		case !ok || st.start != c.init.start || st.comm != stub.StubComm: // executed, and perhaps gone since
+		case !ok || st.start != c.init.start || !c.waiting(st.comm): // executed, and perhaps gone since
 			return nil
 		case st.state == 'Z' || st.state == 'X':
 			return text("container init was OOM-killed (memory limit too low?)")

@@ -28,6 +28,7 @@ type Launch struct {
 
 	o     Options
 	m     *machine
+	exe   string // ExeID of the stub
 	chans [2]int
 	files []uintptr
 	pids  []int // processes of ours that are not PID: the half of a fork that stayed behind
@@ -115,6 +116,11 @@ func (l *Launch) clone(p *plan.Program) error {
 		return err
 	}
 	defer unix.Close(exe)
+	var st unix.Stat_t
+	if err := unix.Fstat(exe, &st); err != nil {
+		return wrap("fstat", err)
+	}
+	l.exe = fileID(&st)
 	attr := l.attr(p, exe)
 	argv := []string{p.Clone.Comm}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+sys.Itoa(exe), argv, attr)
@@ -260,23 +266,44 @@ func (l *Launch) awaitExec() error {
 	if rec != nil {
 		return &OpError{Index: rec.Index, Errno: syscall.EPROTO}
 	}
-	// End of file: an execve closed the channel, or the stub died (Go itself cannot tell, exec_unix.go). The kernel closes
-	// the fd a moment before it sets the new comm, or makes the zombie: look until one of them is seen.
-	for l.stillStub() {
-		p := []unix.PollFd{{Fd: int32(l.PIDFD), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(p, 1); n > 0 && l.stillStub() {
+	// End of file: an execve closed the channel, or the stub died (Go itself cannot tell, exec_unix.go). An execve has a new exe file
+	// before it closes fds; a dying process has none, and keeps its comm as a zombie. Comm alone does not tell: any program may call itself so.
+	for {
+		exe := ExeID(l.PID)
+		if exe == "" && l.deadStub() {
 			return l.died()
 		}
+		if exe != l.exe {
+			l.Exec = true
+			return nil
+		}
+		p := []unix.PollFd{{Fd: int32(l.PIDFD), Events: unix.POLLIN}}
+		_, _ = unix.Poll(p, 1)
 	}
-	l.Exec = true
-	return nil
 }
 
-// stillStub tells the stub from the user's program by its comm, which a zombie keeps.
-func (l *Launch) stillStub() bool {
-	comm, err := sys.ReadFile("/proc/" + sys.Itoa(l.PID) + "/comm")
-	return err == nil && string(comm) == StubComm+"\n"
+// deadStub waits for the end of a process without an exe file, and tells whether it was still the stub.
+func (l *Launch) deadStub() bool {
+	p := []unix.PollFd{{Fd: int32(l.PIDFD), Events: unix.POLLIN}}
+	for ExeID(l.PID) == "" {
+		if n, _ := unix.Poll(p, 1); n > 0 {
+			comm, err := sys.ReadFile("/proc/" + sys.Itoa(l.PID) + "/comm")
+			return err == nil && string(comm) == StubComm+"\n"
+		}
+	}
+	return false
 }
+
+// ExeID names the file that a process executes: device and inode. "" where it has none: it is ending.
+func ExeID(pid int) string {
+	var st unix.Stat_t
+	if unix.Stat("/proc/"+sys.Itoa(pid)+"/exe", &st) != nil {
+		return ""
+	}
+	return fileID(&st)
+}
+
+func fileID(st *unix.Stat_t) string { return sys.Utoa(uint64(st.Dev)) + ":" + sys.Utoa(st.Ino) }
 
 // StubComm is the comm of a stub that has not executed the user's program.
 const StubComm = "vitrun:[stub]"
