@@ -18,8 +18,8 @@ func Container(in *Input) (*plan.Program, error) {
 	sys.Prefault(c.Data, cap(c.Data)/2)
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
-		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub
-		c.readonlyPaths, c.maskedPaths, c.enterRoot, c.console, c.names, c.workdir, c.readonlyRoot,
+		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.sysctls, // stub
+		c.readonlyPaths, c.maskedPaths, c.lateMounts, c.cgroupNamespace, c.enterRoot, c.console, c.names, c.workdir, c.readonlyRoot,
 		c.stdio, c.identity, c.finish,
 	}
 	for _, step := range steps {
@@ -217,10 +217,10 @@ func (c *c) writeFile(dir int, path, text, hint string) {
 
 // hooks lets the parent run prestart, createRuntime and createContainer hooks while the stub waits.
 func (c *c) hooks() error {
-	h := c.spec.Hooks
-	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // prestart is deprecated, and used
+	if !c.hooked() {
 		return nil
 	}
+	h := c.spec.Hooks
 	c.waitAck()
 	c.Field("hooks", "")
 	c.tell(0)
@@ -235,6 +235,12 @@ func (c *c) hooks() error {
 	c.Call(plan.Sync, "ack")
 	c.readAck()
 	return nil
+}
+
+// hooked tells whether a hook runs while the stub waits.
+func (c *c) hooked() bool {
+	h := c.spec.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
 }
 
 // HookKinds are the operands of a "hooks" call, in order.
