@@ -69,8 +69,8 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 	return client, nil
 }
 
-// monitorEnv keeps the monitor's heap small; it has nothing of the caller's environment.
-func monitorEnv() []string { return []string{"GOGC=20", "GOMAXPROCS=2"} }
+// monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
+func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
 
 // RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id; file 3 is the client, file 4
 // the container's lock.
