@@ -51,7 +51,9 @@ var orders = []struct {
 func TestOrder(t *testing.T) {
 	plans := map[string][]string{}
 	for _, g := range goldens {
-		t.Run(g.name, func(t *testing.T) { plans[g.name] = printed(t, func() (*plan.Program, error) { return Container(g.make(t)) }) })
+		t.Run(g.name, func(t *testing.T) {
+			plans[g.name] = printed(t, func() (*plan.Program, error) { return Container(g.make(t)) })
+		})
 	}
 	for _, g := range execGoldens {
 		in := execInput()
