@@ -202,7 +202,7 @@ func (c *c) oomByParent() {
 func (c *c) signals() {
 	zero := c.Words(0, 0, 0, 0)
 	c.stub(unix.SYS_RT_SIGPROCMASK, i(unix.SIG_SETMASK), zero, i(0), i(8))
-	for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGCHLD, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+	for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGCHLD, unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, 32, 33, 34} {
 		c.stub(unix.SYS_RT_SIGACTION, i(int(s)), zero, i(0), i(8))
 	}
 }
