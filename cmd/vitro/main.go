@@ -1,4 +1,3 @@
-// Vitro is a container engine with the Docker command line; see `vitro --help`.
 package main
 
 import (

@@ -3,6 +3,7 @@ package compile
 import (
 	"strings"
 
+	"vitro/internal/cgroup"
 	"vitro/internal/plan"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ func (c *c) cgroupMount(m *mount) error {
 	c.close(t)
 	for _, h := range c.in.Group.Mounts() {
 		c.stub(unix.SYS_MKDIRAT, plan.Val(tmp), c.Str(h.Name), i(0o755))
-		c.hierarchy(tmp, h.Name, mountOptions(h.Controllers), h.Controllers == "", m.AttrSet)
+		c.hierarchy(tmp, &h, m.AttrSet)
 		for _, link := range h.Symlinks {
 			c.stub(unix.SYS_SYMLINKAT, c.Str(h.Name), plan.Val(tmp), c.Str(link)).Tolerate(unix.EEXIST)
 		}
@@ -46,21 +47,36 @@ func mountOptions(controllers string) []string {
 	return strings.Split(controllers, ",")
 }
 
-// hierarchy mounts one hierarchy below the tmpfs. Its superblock exists: read-only is the mount's own flag, never the superblock's.
-func (c *c) hierarchy(tmp plan.Slot, name string, options []string, v2 bool, attrs uint64) {
-	fstype := "cgroup"
-	if v2 {
-		fstype = "cgroup2"
-	}
-	tree, t := c.newFS(fstype, "cgroup", options, attrs), c.Slot()
-	c.stub(unix.SYS_OPENAT, plan.Val(tmp), c.Str(name), i(unix.O_NOFOLLOW|cloexecDir)).To(t)
-	c.attach(tree, t).As("mount " + fstype + " " + name)
+// hierarchy mounts one hierarchy below the tmpfs.
+func (c *c) hierarchy(tmp plan.Slot, h *cgroup.V1Mount, attrs uint64) {
+	tree, t := c.cgroupTree(h, nil, attrs), c.Slot()
+	c.stub(unix.SYS_OPENAT, plan.Val(tmp), c.Str(h.Name), i(unix.O_NOFOLLOW|cloexecDir)).To(t)
+	c.attach(tree, t).As("mount cgroup " + h.Name)
 	c.close(t)
 	c.close(tree)
 }
 
+// cgroupTree is a hierarchy as the container may see it: mounted in its own cgroup namespace, or without one a bind of its own folder, since a mount would show
+// the host's whole tree. The superblock exists: read-only is the mount's own flag, never the superblock's.
+func (c *c) cgroupTree(h *cgroup.V1Mount, data []string, attrs uint64) plan.Slot {
+	if c.ns.has(unix.CLONE_NEWCGROUP) || h.HostPath == "" {
+		if h.Controllers == "" {
+			return c.newFS("cgroup2", "cgroup", data, attrs)
+		}
+		return c.newFS("cgroup", "cgroup", mountOptions(h.Controllers), attrs)
+	}
+	tree := c.Slot()
+	c.stub(unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(h.HostPath), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(tree).As("clone the tree of " + h.HostPath)
+	c.setattr(tree, attrs, 0, c.defaultPropagation(), false)
+	return tree
+}
+
 func (c *c) cgroup2(m *mount) {
-	tree, t := c.newFS("cgroup2", "cgroup", m.Data, m.AttrSet), c.Slot()
+	h := &cgroup.V1Mount{}
+	if g := c.in.Group; g != nil && len(g.Mounts()) > 0 {
+		h = &g.Mounts()[0]
+	}
+	tree, t := c.cgroupTree(h, m.Data, m.AttrSet), c.Slot()
 	c.target(m.dest, true, 0, t)
 	c.attach(tree, t).As("mount cgroup2")
 	c.close(t)
@@ -84,5 +100,5 @@ func (c *c) unshareCgroup() {
 	}
 	c.Field("linux.namespaces", "cgroup")
 	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWCGROUP))
-	c.ns.fresh &^= unix.CLONE_NEWCGROUP
+	c.ns.cgroupMade = true
 }

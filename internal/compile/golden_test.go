@@ -112,6 +112,8 @@ var goldens = []struct {
 		s := slim()
 		userNS(s, 1000, 2000, 1)
 		s.Process.User = specs.User{UID: 1000, GID: 1000}
+		adj := 100
+		s.Process.OOMScoreAdj = &adj
 		return input(s)
 	}},
 	{"userns-limits", func(*testing.T) *Input {

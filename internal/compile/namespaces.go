@@ -15,6 +15,7 @@ type namespaces struct {
 	fresh, joins int
 	late         bool // the user namespace is unshared by the stub: 0 is not in the map (an execve would lose every capability), or others are joined first
 	v2           bool
+	cgroupMade   bool // the stub has unshared it
 	inGroup      bool // the clone goes into the container's cgroup, so its cgroup namespace is right
 }
 
@@ -45,7 +46,7 @@ func (n *namespaces) atClone() int {
 
 // cgroupLate is CLONE_NEWCGROUP where the namespace must be made after the cgroup was joined.
 func (n *namespaces) cgroupLate() int {
-	if n.inGroup {
+	if n.inGroup || n.cgroupMade {
 		return 0
 	}
 	return n.fresh & unix.CLONE_NEWCGROUP
@@ -203,6 +204,7 @@ func (c *c) fork() {
 	c.tell(pid)
 	c.stub(unix.SYS_EXIT_GROUP, i(0))
 	c.OkTo(test)
+	c.stub(unix.SYS_SETSID).As("a session of its own, for the terminal")
 }
 
 func (c *c) timeNamespace() {

@@ -189,6 +189,9 @@ func TestReal(t *testing.T) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: c, Effective: c, Permitted: c, Inheritable: c, Ambient: c}
 		}, []string{"CapAmb:\t0000000000000400", "CapBnd:\t0000000000000400"}},
 		{"env", "env", func(_ *testing.T, s *specs.Spec) { s.Process.Env = append(s.Process.Env, "A=1", "A=2", "HOME=") }, []string{"A=2", "!A=1", "HOME=/root"}},
+		{"cgroup mount without a cgroup namespace", "ls /sys/fs/cgroup; ls /sys/fs/cgroup/pids | head -3; cat /proc/mounts", func(_ *testing.T, s *specs.Spec) {
+			dropNS(s, specs.CgroupNamespace)
+		}, []string{"/sys/fs/cgroup cgroup"}},
 		{"shared host namespaces", "echo $$; readlink /proc/self/ns/net", func(_ *testing.T, s *specs.Spec) {
 			dropNS(s, specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace)
 			s.Hostname = ""

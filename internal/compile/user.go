@@ -98,7 +98,10 @@ func (c *c) identity() error {
 	if c.mayTakeGroups() {
 		c.Field("process.user.additionalGids", "")
 		gids := c.U32s(append([]uint32{}, u.AdditionalGids...)...)
-		c.stub(unix.SYS_SETGROUPS, i(len(u.AdditionalGids)), gids)
+		o := c.stub(unix.SYS_SETGROUPS, i(len(u.AdditionalGids)), gids)
+		if len(u.AdditionalGids) == 0 && c.ns.joins&unix.CLONE_NEWUSER != 0 {
+			o.Tolerate(unix.EPERM) // its /proc/PID/setgroups may say "deny", and then there is nothing to drop with
+		}
 	} else if len(u.AdditionalGids) > 0 {
 		return errors.New("process.user.additionalGids: cannot set any additional groups in a rootless container")
 	}

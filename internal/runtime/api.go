@@ -1,8 +1,6 @@
 package runtime
 
 import (
-	"os"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -13,10 +11,7 @@ type Runtime struct {
 	Debug bool                    // warnings of config.json are logged too
 }
 
-// Stdio are a process's first three files; nil means this process's own.
-type Stdio = *[3]*os.File
-
-// CreateOpts are the options of create and run.
+// CreateOpts are the options of create and run. The container gets this process's files 0 to 2.
 type CreateOpts struct {
 	ID     string
 	Bundle string      // folder with config.json; relative to the working directory
@@ -27,7 +22,6 @@ type CreateOpts struct {
 	PreserveFDs   int    // files 3…3+n-1 that the container inherits
 	NoPivot       bool   // move mount and chroot in place of pivot_root(2)
 	NoNewKeyring  bool
-	Stdio         Stdio
 
 	// Run only.
 	Detach    bool // return once the user's program runs
@@ -45,7 +39,6 @@ type ExecOpts struct {
 	Cgroup        string // a cgroup below the container's
 	IgnorePaused  bool
 	Detach        bool
-	Stdio         Stdio
 }
 
 // State is what state and list print: the OCI state and runc's additions.

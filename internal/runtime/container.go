@@ -21,6 +21,7 @@ type container struct {
 	dir  string
 	fd   int // of the folder: the lock
 	held bool
+	spec *specs.Spec // what it was made of, where this process knows without reading it
 }
 
 // open finds a container. A folder without a record (its maker died early) is opened too, with an empty one.

@@ -153,7 +153,7 @@ func (m *making) acquire(r *Runtime, create bool) error {
 		noKeyring:   m.o.NoNewKeyring,
 	}
 	m.arm(func() { _ = group.Undo() })
-	if err := writeFile(m.dir+configFile, spec.Encode(m.spec), 0o600); err != nil {
+	if err := writeNew(m.dir+configFile, spec.Encode(m.spec)); err != nil {
 		return err
 	}
 	if err := m.seccomp(); err != nil {
@@ -169,7 +169,7 @@ func (m *making) seccomp() error {
 		return err
 	}
 	m.in.Facts.Program, m.in.Facts.SecFlags = f.Bytes(), uint32(f.Flags)
-	return writeFile(m.dir+seccompFile, append(le32(m.in.Facts.SecFlags), m.in.Facts.Program...), 0o600)
+	return writeNew(m.dir+seccompFile, append(le32(m.in.Facts.SecFlags), m.in.Facts.Program...))
 }
 
 // folder makes and locks the state folder. mkdir is what decides between two creates of one id.
@@ -189,7 +189,7 @@ func (m *making) folder(r *Runtime) error {
 	if err != nil {
 		return wrap("open "+dir, err)
 	}
-	m.container = &container{r: r, dir: dir, fd: fd, held: true}
+	m.container = &container{r: r, dir: dir, fd: fd, held: true, spec: m.spec}
 	return wrap("lock "+dir, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
 }
 

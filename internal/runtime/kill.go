@@ -16,14 +16,13 @@ func (r *Runtime) Kill(id string, sig int, all bool) error {
 	}
 	defer c.close()
 	status := c.status()
-	if all || sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0 {
-		err := c.signalAll(sig)
-		if all || err != nil {
-			return err
-		}
-	}
-	if status == specs.StateStopped || status == specs.StateCreating && c.init.pid == 0 {
+	switch {
+	case all:
+		return c.signalAll(sig)
+	case status == specs.StateStopped || c.init.pid == 0:
 		return ErrNotRunning
+	case sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0:
+		return c.signalAll(sig)
 	}
 	err = c.init.signal(sig)
 	if err == unix.ESRCH {
@@ -135,8 +134,11 @@ func (c *container) destroy() error {
 }
 
 func (c *container) poststop() []specs.Hook {
-	s, err := loadConfig(c.dir)
-	if err != nil || s.Hooks == nil {
+	s := c.spec
+	if s == nil {
+		s, _ = loadConfig(c.dir)
+	}
+	if s == nil || s.Hooks == nil {
 		return nil
 	}
 	return s.Hooks.Poststop

@@ -208,6 +208,17 @@ func (c *record) store(dir string) error {
 	return writeFile(dir+stateFile, c.encode(), 0o600)
 }
 
+// writeNew writes a file of a folder that nobody reads yet: the record that is stored last makes it valid.
+func writeNew(path string, content []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return wrap("open "+path, err)
+	}
+	err = sys.WriteAll(fd, content)
+	unix.Close(fd)
+	return wrap("write "+path, err)
+}
+
 // writeFile writes path by way of a temporary file in the same folder.
 func writeFile(path string, content []byte, mode uint32) error {
 	tmp := tempName(path)

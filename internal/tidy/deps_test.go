@@ -31,6 +31,7 @@ var levels = map[string]int{
 	"internal/layer":    2,
 	"internal/store":    2,
 	"internal/registry": 2,
+	"internal/archive":  2,
 	"internal/network":  2,
 
 	"internal/snapshot": 3,
@@ -56,6 +57,8 @@ const testOnly = 100
 var sameLevel = [][3]string{
 	{"internal/store", "internal/layer", "a blob that is a layer is unpacked as it streams in"},
 	{"internal/registry", "internal/store", "what is fetched goes straight into the store"},
+	{"internal/archive", "internal/layer", "archives are compressed as layers are"},
+	{"internal/archive", "internal/store", "what an archive holds goes straight into the store"},
 	{"internal/monitor", "internal/runtime", "the monitor is the parent of a container and starts it"},
 	{"internal/explain", "internal/runtime", "explain reads a container's state file"},
 }
@@ -64,7 +67,11 @@ var sameLevel = [][3]string{
 var unixUsers = [][2]string{
 	{"internal/sys", "raw system calls are what it is for"},
 	{"internal/cgroup", "statfs of hierarchies, device programs"},
+	{"internal/archive", "O_TMPFILE for an archive that comes through a pipe"},
+	{"internal/cli", "terminals, signals"},
 	{"internal/compile", "constants"},
+	{"internal/engine", "locks, folders by fd"},
+	{"internal/store", "flock, syncfs"},
 	{"internal/layer", "xattrs, device nodes and times by fd"},
 	{"internal/monitor", "pidfd, subreaper, terminals"},
 	{"internal/plan", "names of system calls, errnos and flags for the renderer"},
