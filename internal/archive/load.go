@@ -54,8 +54,7 @@ func Load(ctx context.Context, s *store.Store, r io.Reader, o Options) ([]Loaded
 		err = l.layout(ctx, tags)
 	case tags != nil:
 		for i, t := range tags {
-			if err = l.docker(ctx, t); err != nil {
-				err = fmt.Errorf("manifest.json[%d]: %w", i, err)
+			if err = l.docker(ctx, fmt.Sprintf("manifest.json[%d]", i), t); err != nil {
 				break
 			}
 		}
@@ -97,18 +96,19 @@ func (l *loader) dockerManifest() (tags []saved, err error) {
 	return tags, nil
 }
 
-// docker loads one image of a classic `docker save` archive. Its manifest is made here, the image ID is kept.
-func (l *loader) docker(ctx context.Context, t saved) error {
+// docker loads one image of a classic `docker save` archive, the entry of manifest.json called at. Its manifest is made
+// here, the image ID is kept.
+func (l *loader) docker(ctx context.Context, at string, t saved) error {
 	config, err := l.read(t.Config, image.MaxConfig)
 	if err != nil {
-		return fmt.Errorf("Config: %w", err)
+		return fmt.Errorf("%s.Config: %w", at, err)
 	}
 	c, err := image.DecodeConfig(config)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s.Config: %w", at, err)
 	}
 	if len(t.Layers) != len(c.RootFS.DiffIDs) {
-		return fmt.Errorf("Layers: %d entries, but the config has %d diff IDs", len(t.Layers), len(c.RootFS.DiffIDs))
+		return fmt.Errorf("%s.Layers: %d entries, but the config has %d diff IDs", at, len(t.Layers), len(c.RootFS.DiffIDs))
 	}
 	m := v1.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{},
@@ -118,7 +118,7 @@ func (l *loader) docker(ctx context.Context, t saved) error {
 	for i, name := range t.Layers {
 		d, sec, err := l.layer(name, c.RootFS.DiffIDs[i])
 		if err != nil {
-			return fmt.Errorf("Layers[%d]: %w", i, err)
+			return fmt.Errorf("%s.Layers[%d]: %w", at, i, err)
 		}
 		m.Layers = append(m.Layers, d)
 		blobs[d.Digest] = sec
@@ -127,7 +127,11 @@ func (l *loader) docker(ctx context.Context, t saved) error {
 	if err != nil {
 		return err
 	}
-	return l.add(ctx, store.ImportOptions{Manifest: manifest, MediaType: m.MediaType, Config: config, Blobs: blobs}, t.RepoTags)
+	o := store.ImportOptions{Manifest: manifest, MediaType: m.MediaType, Config: config, Blobs: blobs}
+	if err := l.add(ctx, o, t.RepoTags); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	return nil
 }
 
 // layer describes a layer file. A plain tar's digest is its diff ID; a compressed one has to be read for it.

@@ -163,11 +163,11 @@ func TestLoadBad(t *testing.T) {
 	config := tar.Header{Name: "c.json", Linkname: `{"rootfs":{"type":"layers","diff_ids":["sha256:` + strings.Repeat("0", 64) + `"]}}`}
 	for want, r := range map[string]io.Reader{
 		"load: not an image archive: neither manifest.json nor index.json with oci-layout is in it": pack(),
-		`load: manifest.json[0]: Config: "c.json" is not in the archive`:                            pack(tar.Header{Name: "manifest.json", Linkname: list}),
-		`load: manifest.json[0]: Layers[0]: "l" is not in the archive`:                              pack(tar.Header{Name: "manifest.json", Linkname: list}, config),
-		`load: manifest.json[0]: Layers[0]: "l": too many links`: pack(tar.Header{Name: "manifest.json", Linkname: list}, config,
+		`load: manifest.json[0].Config: "c.json" is not in the archive`:                             pack(tar.Header{Name: "manifest.json", Linkname: list}),
+		`load: manifest.json[0].Layers[0]: "l" is not in the archive`:                               pack(tar.Header{Name: "manifest.json", Linkname: list}, config),
+		`load: manifest.json[0].Layers[0]: "l": too many links`: pack(tar.Header{Name: "manifest.json", Linkname: list}, config,
 			tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "m"}, tar.Header{Name: "m", Typeflag: tar.TypeSymlink, Linkname: "l"}),
-		`load: manifest.json[0]: Layers[0]: "/etc/passwd" is not in the archive`: pack(
+		`load: manifest.json[0].Layers[0]: "/etc/passwd" is not in the archive`: pack(
 			tar.Header{Name: "manifest.json", Linkname: `[{"Config":"c.json","Layers":["/etc/passwd"]}]`}, config),
 		`load: manifest.json[0]: layer sha256:` + strings.Repeat("0", 64) + ": digest mismatch: content has sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881": pack(
 			tar.Header{Name: "manifest.json", Linkname: list}, config, tar.Header{Name: "l", Linkname: "x"}),

@@ -43,7 +43,7 @@ func killCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return each(cmd, args, func(ref string) error { return e.Kill(ref, signal) })
+			return each(cmd, args, func(ref string) error { return e.Kill(cmd.Context(), ref, signal) })
 		},
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", "KILL", "Signal to send to the container")

@@ -73,7 +73,7 @@ func newRoot(a *app) *cobra.Command {
 		return &exitError{125, fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())}
 	})
 	p := root.PersistentFlags()
-	p.StringVar(&a.root, "root", engine.DefaultRoot, "folder of images and containers")
+	p.StringVar(&a.root, "root", defaultRoot(), "folder of images and containers (VITRO_ROOT)")
 	p.StringVar(&a.runRoot, "run-root", "", "folder of what dies with the machine (default /run/vitro, or ROOT/run with --root)")
 	root.PersistentPreRun = func(*cobra.Command, []string) {
 		switch {
@@ -87,6 +87,13 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
 		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), versionCmd(a))
 	return root
+}
+
+func defaultRoot() string {
+	if r := os.Getenv("VITRO_ROOT"); r != "" {
+		return r
+	}
+	return engine.DefaultRoot
 }
 
 func versionCmd(a *app) *cobra.Command {

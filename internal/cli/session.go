@@ -46,6 +46,11 @@ type event struct {
 
 // serve stays until the container ends or the user detaches. The error has the exit status.
 func (s *session) serve(client *monitor.Client) error {
+	restore, err := s.rawMode() // before the first output
+	if err != nil {
+		return err
+	}
+	defer restore()
 	m, input, err := client.Next()
 	if err != nil {
 		return err
@@ -53,11 +58,6 @@ func (s *session) serve(client *monitor.Client) error {
 	if m.Event == monitor.Failed {
 		return &exitError{m.Code, errors.New(m.Error)}
 	}
-	restore, err := s.rawMode()
-	if err != nil {
-		return err
-	}
-	defer restore()
 	s.resize(input)
 	if s.input && input != nil {
 		go s.copyInput(input)

@@ -3,17 +3,23 @@ package compile
 import (
 	"vitro/internal/plan"
 	"vitro/internal/stub"
+	"vitro/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
 
+// startOps is room for the default spec's ops: growing copies, and touches the memory twice.
+const startOps = 768
+
 // Container compiles create or run.
 func Container(in *Input) (*plan.Program, error) {
-	c := &c{Builder: plan.NewBuilder(512), in: in, spec: in.Spec}
+	c := &c{Builder: plan.NewBuilder(startOps), in: in, spec: in.Spec}
+	sys.Prefault(c.Ops, startOps*3/4)
+	sys.Prefault(c.Data, cap(c.Data)/2)
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
-		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.cgroupNamespace, c.sysctls, // stub
-		c.readonlyPaths, c.maskedPaths, c.enterRoot, c.console, c.names, c.workdir, c.readonlyRoot,
+		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.sysctls, // stub
+		c.readonlyPaths, c.maskedPaths, c.lateMounts, c.cgroupNamespace, c.enterRoot, c.console, c.names, c.workdir, c.readonlyRoot,
 		c.stdio, c.identity, c.finish,
 	}
 	for _, step := range steps {
@@ -67,12 +73,26 @@ func (c *c) openFIFO(name string, to *plan.Slot) {
 	c.Keep = append(c.Keep, *to)
 }
 
-// cgroups appends the group's folders, limits and, on v2, the fd for the clone.
+// cgroups appends the group's folders, limits and, on v2, the fd for the clone. On v1 the process joins after the clone, and the folders can be made
+// beside the stub's mounts: a cpuset folder alone takes the kernel up to 2 ms.
 func (c *c) cgroups() error {
-	if c.in.Group == nil {
+	if c.in.Group == nil || !c.in.Facts.V2 {
 		return nil
 	}
 	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+}
+
+// lateCgroups are the same ops after the clone.
+func (c *c) lateCgroups() error {
+	if c.in.Facts.V2 {
+		return nil
+	}
+	from := len(c.Ops)
+	err := c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+	for k := from; k < len(c.Ops); k++ {
+		c.Ops[k].Do = plan.Sync
+	}
+	return err
 }
 
 // clone starts the stub; what follows it on the parent's side runs beside the stub.
@@ -106,6 +126,9 @@ func (c *c) clone() error {
 		c.Call(plan.Sync, "await", i(1))
 	}
 	if c.in.Group != nil {
+		if err := c.lateCgroups(); err != nil {
+			return err
+		}
 		c.in.Group.Join(c.Builder)
 	}
 	c.Field("state", c.in.StateDir)
@@ -194,10 +217,10 @@ func (c *c) writeFile(dir int, path, text, hint string) {
 
 // hooks lets the parent run prestart, createRuntime and createContainer hooks while the stub waits.
 func (c *c) hooks() error {
-	h := c.spec.Hooks
-	if h == nil || len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) == 0 { //nolint:staticcheck // prestart is deprecated, and used
+	if !c.hooked() {
 		return nil
 	}
+	h := c.spec.Hooks
 	c.waitAck()
 	c.Field("hooks", "")
 	c.tell(0)
@@ -212,6 +235,12 @@ func (c *c) hooks() error {
 	c.Call(plan.Sync, "ack")
 	c.readAck()
 	return nil
+}
+
+// hooked tells whether a hook runs while the stub waits.
+func (c *c) hooked() bool {
+	h := c.spec.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
 }
 
 // HookKinds are the operands of a "hooks" call, in order.

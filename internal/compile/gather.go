@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"vitro/internal/cgroup"
 	"vitro/internal/safepath"
 	"vitro/internal/spec"
 
@@ -15,6 +16,7 @@ import (
 func Gather(in *Input) error {
 	f := &in.Facts
 	f.EUID = unix.Geteuid()
+	f.V2 = in.Group != nil && in.Group.Mode == cgroup.V2
 	f.Rootfs = in.Spec.Root.Path
 	if !strings.HasPrefix(f.Rootfs, "/") {
 		f.Rootfs = in.Bundle + "/" + f.Rootfs

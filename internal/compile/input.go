@@ -54,6 +54,7 @@ type c struct {
 	caps        capSets
 	inheritable uint64
 	all         []mount
+	late        []*mount // mounts that wait for the control groups
 	join        []joined
 	acks        int // acks that the parent gives right after the clone and the stub has not yet read
 }

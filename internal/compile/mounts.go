@@ -99,12 +99,61 @@ func (c *c) mounts() error {
 			c.remount(m)
 		case m.isBind():
 			c.bind(m)
-		case m.Type == "cgroup" || m.Type == "cgroup2":
+		case m.isCgroup() && c.canWait(k):
+			c.late = append(c.late, m)
+		case m.isCgroup():
 			if err := c.cgroupMount(m); err != nil {
 				return err
 			}
 		default:
 			c.filesystem(m)
+		}
+	}
+	return nil
+}
+
+func (m *mount) isCgroup() bool { return m.Type == "cgroup" || m.Type == "cgroup2" }
+
+// canWait tells whether a cgroup v1 mount can be made last, so that the stub does all else while the parent joins the control groups: nothing
+// that comes meanwhile is above it, below it, or looks at it (a hook).
+func (c *c) canWait(k int) bool {
+	if c.in.Facts.V2 || c.hooked() {
+		return false
+	}
+	dest := c.all[k].dest
+	for n := range c.all[k+1:] {
+		if related(dest, c.all[k+1+n].dest) {
+			return false
+		}
+	}
+	for _, list := range [][]string{c.spec.Linux.MaskedPaths, c.spec.Linux.ReadonlyPaths} {
+		for _, p := range list {
+			if related(dest, clean(p)) {
+				return false
+			}
+		}
+	}
+	for n := range c.spec.Linux.Devices {
+		if related(dest, clean(c.spec.Linux.Devices[n].Path)) {
+			return false
+		}
+	}
+	return true
+}
+
+// related: one is the other or lies below it.
+func related(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	return a == "." || a == b || strings.HasPrefix(b, a+"/")
+}
+
+// lateMounts are those that could wait.
+func (c *c) lateMounts() error {
+	for _, m := range c.late {
+		if err := c.cgroupMount(m); err != nil {
+			return err
 		}
 	}
 	return nil

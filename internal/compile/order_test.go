@@ -14,8 +14,9 @@ var orders = []struct {
 	why   string
 	chain []string
 }{
-	{"folders and limits are there, and device rules set, before anything runs in the group", []string{"parent  mkdirat        cgroup", "linux.resources.memory", "linux.resources.devices", "clone3"}},
+	{"folders and limits are there, and device rules set, before anything runs in the group", []string{"mkdirat        cgroup", "linux.resources.memory", "linux.resources.devices", "join the cgroup"}},
 	{"v1: joined, then stored, then acknowledged", []string{"clone3", "cgroup.procs", "sync    state"}},
+	{"v2: limits before the clone into the group", []string{"parent  mkdirat        cgroup", "clone3"}},
 	{"every namespace is opened before one is joined", []string{"parent  openat         /proc/100/ns", "parent  setns"}},
 	{"the thread's own pid namespace comes back at once", []string{"parent  setns", "clone3", "sync    setns", "sync    state"}},
 	{"umask 0 before anything is made", []string{"umask          00", "stub    mkdirat"}},
@@ -27,7 +28,7 @@ var orders = []struct {
 	{"offsets are written between unshare and execve", []string{"unshare        NEWTIME", "timens_offsets", "execve"}},
 	{"nothing propagates to the host", []string{"cut propagation of the old root", "attach the rootfs", "stub    fsopen"}},
 	{"v1: the cgroup namespace is rooted where the process is", []string{"sync: wait for vitrun", "unshare        NEWCGROUP", "mount cgroup"}},
-	{"/dev is filled once it is mounted", []string{"# mounts[", "# linux.devices"}},
+	{"/dev is filled once it is mounted", []string{"(/dev): mount tmpfs", "# linux.devices"}},
 	{"hooks of the runtime see mounts and devices (crun #2167)", []string{"# linux.devices", "sync    hooks          0", "sync    hooks          1", "sync    hooks          2", "hooks: wait for vitrun", "pivot_root"}},
 	{"createContainer hooks may still write (crun #1924)", []string{"hooks: wait for vitrun", "linux.readonlyPaths", "linux.maskedPaths", "root.readonly"}},
 	{"new file systems while the old root is there (a user namespace's proc)", []string{"fsmount", "pivot_root", "umount2"}},

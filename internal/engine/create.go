@@ -34,8 +34,8 @@ type CreateOptions struct {
 
 // Create makes a container: its folder, its name, its record. The returned lock is held; Start hands it to the monitor,
 // whoever does not start the container closes it. On failure nothing stays.
-func (e *Engine) Create(img store.Image, o CreateOptions) (c *Container, lock *os.File, err error) {
-	c, err = newContainer(img, o)
+func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File, error) {
+	c, err := newContainer(img, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,31 +49,34 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (c *Container, lock *o
 	if err := os.Mkdir(e.dir(c.ID), 0o710); err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = e.remove(c)
-			if lock != nil {
-				lock.Close()
-			}
-		}
-	}()
-	if lock, err = e.newLock(c.ID); err != nil {
+	lock, err := e.newLock(c.ID)
+	if err == nil {
+		err = e.fill(c, o.Name)
+	}
+	if err != nil {
+		_ = e.remove(c)
+		lock.Close() // nil is fine
 		return nil, nil, err
 	}
-	if c.Name, err = e.reserve(o.Name, c.ID); err != nil {
-		return nil, lock, err
+	return c, lock, nil
+}
+
+// fill makes what is in the folder, the record last.
+func (e *Engine) fill(c *Container, name string) (err error) {
+	if c.Name, err = e.reserve(name, c.ID); err != nil {
+		c.Name = ""
+		return err
 	}
 	if err := e.writeFiles(c); err != nil {
-		return nil, lock, err
+		return err
 	}
-	err = e.withLock(usersLock, syscall.LOCK_SH, func() error {
+	return e.withLock(usersLock, syscall.LOCK_SH, func() error {
 		if err := e.writeRecord(c); err != nil { // from here on rmi sees the container
 			return err
 		}
 		_, err := e.Store.Resolve(c.ImageID)
 		return err
 	})
-	return c, lock, err
 }
 
 // newContainer merges the image's config and the flags.

@@ -22,8 +22,8 @@ func ParseSignal(s string) (int, error) {
 	return n, nil
 }
 
-// Kill sends a signal to the container's init.
-func (e *Engine) Kill(ref, signal string) error {
+// Kill sends a signal to the container's init, and waits for the end after SIGKILL.
+func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	sig, err := ParseSignal(signal)
 	if err != nil {
 		return err
@@ -35,7 +35,12 @@ func (e *Engine) Kill(ref, signal string) error {
 	if l.Status != Running {
 		return fmt.Errorf("cannot kill container: %s: container %s is not running", ref, l.ID)
 	}
-	return e.kill(l, sig)
+	if err := e.kill(l, sig); err != nil || sig != sigkill {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, DefaultStopTimeout)
+	defer cancel()
+	return e.waitEnd(ctx, l.ID)
 }
 
 // kill treats a process that has just gone as killed.
@@ -84,7 +89,6 @@ func (e *Engine) Stop(ctx context.Context, ref string, timeout *int, signal stri
 		return err
 	}
 	if wait >= 0 {
-		var cancel func()
 		ctx2, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		if e.waitEnd(ctx2, l.ID) == nil {

@@ -55,7 +55,7 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 	}
 	cmd := exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
-		Stderr: lock, // for a panic, which nobody hears otherwise
+		Stderr:     lock, // for a panic, which nobody hears otherwise
 		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
@@ -80,24 +80,26 @@ func RunMonitor(argv []string) int {
 	}
 	syscall.CloseOnExec(3)
 	syscall.CloseOnExec(4)
-	e := &Engine{Root: argv[1], RunRoot: argv[2]}
-	s := &starter{e: e}
-	var err error
-	if s.c, err = e.readRecord(argv[3]); err != nil {
-		return 1
-	}
-	if err := os.MkdirAll(e.runDir(s.c.ID), 0o700); err != nil {
-		return 1
-	}
-	o := monitor.Config{
-		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
-		LogPath: e.LogPath(s.c.ID), RunDir: e.runDir(s.c.ID),
-		Start: s.start, Exited: s.exited, Code: FailureCode,
-	}
-	if err := monitor.Run(os.NewFile(3, "client"), o); err != nil {
+	if err := runMonitor(argv[1], argv[2], argv[3]); err != nil {
+		fmt.Fprintln(os.Stderr, "vitro-monitor:", err)
 		return 1
 	}
 	return 0
+}
+
+func runMonitor(root, runRoot, id string) (err error) {
+	s := &starter{e: &Engine{Root: root, RunRoot: runRoot}}
+	if s.c, err = s.e.readRecord(id); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.e.runDir(id), 0o700); err != nil {
+		return err
+	}
+	return monitor.Run(os.NewFile(3, "client"), monitor.Config{
+		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
+		LogPath: s.e.LogPath(id), RunDir: s.e.runDir(id),
+		Start: s.start, Exited: s.exited, Code: FailureCode,
+	})
 }
 
 // LogPath is where the container's log is.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,11 +21,12 @@ func Pipe() (r, w *os.File, err error) {
 
 // Terminal listens on a unix socket at path while start runs, and returns the terminal's master that came there.
 func Terminal(path string, start func() error) (*os.File, error) {
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	ln, err := listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("console socket: %w", err)
+		return nil, err
 	}
-	defer ln.Close() // unlinks it
+	defer os.Remove(path)
+	defer ln.Close()
 	type result struct {
 		f   *os.File
 		err error
@@ -46,6 +48,33 @@ func Terminal(path string, start func() error) (*os.File, error) {
 		return nil, fmt.Errorf("console socket: %w", r.err)
 	}
 	return r.f, nil
+}
+
+// listen makes a unix socket; its removal is the caller's.
+func listen(network, path string) (*net.UnixListener, error) {
+	short, done, err := shortPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ln, err := net.ListenUnix(network, &net.UnixAddr{Name: short, Net: network})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	ln.SetUnlinkOnClose(false)
+	return ln, nil
+}
+
+// shortPath is a name for path that fits into a socket address (107 bytes, unix(7)) while done has not been called.
+func shortPath(path string) (short string, done func(), err error) {
+	if len(path) <= 107 {
+		return path, func() {}, nil
+	}
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)), func() { unix.Close(dir) }, nil
 }
 
 func receiveFile(ln *net.UnixListener) (*os.File, error) {

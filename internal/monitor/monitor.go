@@ -51,10 +51,19 @@ type Monitor struct {
 
 // client is one that is attached.
 type client struct {
-	c    *conn
-	out  [2]*os.File // stdout, stderr
-	hup  unix.PollFd
-	gone bool
+	c   *conn
+	hup unix.PollFd
+
+	mu  sync.Mutex
+	out [2]*os.File // stdout, stderr; nil: not wanted, or gone
+}
+
+// drop closes a client's files: who waits for the end of its output must not wait for the container.
+func (c *client) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closeAll(c.out[:])
+	c.out = [2]*os.File{}
 }
 
 // Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
@@ -62,9 +71,6 @@ func Run(first *os.File, o Config) error {
 	m := &Monitor{o: o, clients: map[*client]bool{}}
 	c, err := newConn(first)
 	if err != nil {
-		return err
-	}
-	if m.ln, err = Listen(filepath.Join(o.RunDir, "attach.sock")); err != nil {
 		return err
 	}
 	if o.LogPath != "" {
@@ -77,7 +83,9 @@ func Run(first *os.File, o Config) error {
 	}
 	cl := m.add(c, req, files)
 	if err := m.start(req.Start); err != nil {
-		m.ln.Close()
+		if m.ln != nil {
+			m.ln.Close()
+		}
 		m.o.Exited(0, err)
 		_ = c.send(Message{Event: Failed, Code: o.Code(err), Error: err.Error()})
 		return err
@@ -95,6 +103,9 @@ func Run(first *os.File, o Config) error {
 func (m *Monitor) start(request []byte) error {
 	var io Stdio
 	var err error
+	if m.ln, err = listen("unixpacket", filepath.Join(m.o.RunDir, "attach.sock")); err != nil {
+		return err
+	}
 	if m.o.Tty {
 		return m.startTerminal(request)
 	}
@@ -186,18 +197,19 @@ func (m *Monitor) broadcast(stream int, b []byte) {
 
 // write gives up when the client goes away. Pieces of a page: a pipe that polls writable takes that much without blocking.
 func (c *client) write(stream int, b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	f := c.out[stream]
-	if f == nil || c.gone {
+	if f == nil {
 		return
 	}
-	fd := int(f.Fd())
+	fd := fdOf(f)
 	for len(b) > 0 {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}, c.hup}
 		if _, err := unix.Poll(p, -1); err == unix.EINTR {
 			continue
 		}
 		if p[1].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0 {
-			c.gone = true
 			return
 		}
 		n, err := unix.Write(fd, b[:min(len(b), 4096)])
@@ -263,6 +275,7 @@ func (m *Monitor) watch(cl *client) {
 	m.mu.Lock()
 	delete(m.clients, cl)
 	m.mu.Unlock()
+	cl.drop()
 	cl.c.c.Close()
 }
 
@@ -317,6 +330,7 @@ func (m *Monitor) end(exit int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for c := range m.clients {
+		c.drop()
 		_ = c.c.send(Message{Event: Exited, Code: exit})
 	}
 }

@@ -106,7 +106,12 @@ func NewClient(f *os.File) (*Client, error) {
 
 // Dial attaches to a running monitor by its socket.
 func Dial(path string) (*Client, error) {
-	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+	short, done, err := shortPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: short, Net: "unixpacket"})
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +144,3 @@ func (c *Client) Next() (m Message, input *os.File, err error) {
 
 // Close detaches.
 func (c *Client) Close() error { return c.c.c.Close() }
-
-// Listen makes the attach socket.
-func Listen(path string) (*net.UnixListener, error) {
-	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
-}

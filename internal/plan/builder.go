@@ -11,7 +11,7 @@ type Builder struct {
 
 // NewBuilder makes an empty program with room for n ops.
 func NewBuilder(n int) *Builder {
-	p := &Program{Ops: make([]Op, 0, n), Data: make([]byte, 0, n*24), NSlots: firstOwn}
+	p := &Program{Ops: make([]Op, 0, n), Data: make([]byte, 0, n*48), NSlots: firstOwn}
 	b := &Builder{Program: p}
 	b.empty = b.Bytes([]byte{0})
 	return b

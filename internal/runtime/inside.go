@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -77,6 +76,7 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 	} else {
 		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(c.bundle)).Tolerate(unix.EACCES, unix.ENOENT)
 	}
+	b.Sys(plan.Stub, unix.SYS_CLOSE_RANGE, plan.Int(firstExtra), plan.Int(uint32(1<<32-1)), plan.Int(unix.CLOSE_RANGE_CLOEXEC))
 	b.Sys(plan.Stub, unix.SYS_EXECVE, b.Str(hook.Path), b.Vec(hookArgs(hook)), b.Vec(env)).Err("fork/exec " + hook.Path + ": %e")
 	return b.Program
 }
@@ -166,5 +166,3 @@ func capMask(names []string) (m uint64) {
 }
 
 func (r *Runtime) warn(msg string) { r.log("warning", msg) }
-
-var _ = syscall.EPERM

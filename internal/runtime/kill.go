@@ -16,14 +16,13 @@ func (r *Runtime) Kill(id string, sig int, all bool) error {
 	}
 	defer c.close()
 	status := c.status()
-	if all || sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0 {
-		err := c.signalAll(sig)
-		if all || err != nil {
-			return err
-		}
-	}
-	if status == specs.StateStopped || status == specs.StateCreating && c.init.pid == 0 {
+	switch {
+	case all:
+		return c.signalAll(sig)
+	case status == specs.StateStopped || c.init.pid == 0:
 		return ErrNotRunning
+	case sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0:
+		return c.signalAll(sig)
 	}
 	err = c.init.signal(sig)
 	if err == unix.ESRCH {

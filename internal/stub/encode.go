@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"vitro/internal/plan"
+	"vitro/internal/sys"
 )
 
 var le = binary.LittleEndian
@@ -44,14 +45,18 @@ func Encode(p *plan.Program, slots []uint64, errFD int) []byte {
 		}
 	}
 	roOff := opsOff + (nops+1)*opSize
-	roEnd := roOff + len(p.Data)
+	roEnd := (roOff + len(p.Data) + 7) &^ 7
+	e := encoder{p: p, ro: codeBase + uint64(roOff)}
+	roEnd += 8 * e.countWide()
+	e.wideAt = (roOff + len(p.Data) + 7) &^ 7
 	rwOff := (roEnd + pageAlign() - 1) &^ (pageAlign() - 1)
 	rwFile := hdrSize + 8*len(slots)
 	out := make([]byte, rwOff+rwFile)
+	sys.Prefault(out, len(out))
 
 	elfHeader(out, roEnd, rwOff, rwFile, rwFile+int(p.Buf))
 	copy(out[codeOff:], text)
-	e := encoder{p: p, ro: codeBase + uint64(roOff), rw: dataBase + uint64(rwFile)}
+	e.out, e.rw = out, dataBase+uint64(rwFile)
 	at := opsOff
 	for i := range p.Ops {
 		if p.Ops[i].Do == plan.Stub {
@@ -78,7 +83,27 @@ func Encode(p *plan.Program, slots []uint64, errFD int) []byte {
 
 type encoder struct {
 	p      *plan.Program
+	out    []byte
 	ro, rw uint64
+	wideAt int // where the next immediate of more than 32 bits goes
+}
+
+// wide tells immediates that do not fit a sign-extended 32-bit operand.
+func wide(a plan.Arg) bool { return a.Kind == plan.Imm && int64(a.V) != int64(int32(a.V)) }
+
+func (e *encoder) countWide() (n int) {
+	for i := range e.p.Ops {
+		o := &e.p.Ops[i]
+		if o.Do != plan.Stub {
+			continue
+		}
+		for _, a := range o.Args[:o.NArgs] {
+			if wide(a) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (e *encoder) op(b []byte, index int) {
@@ -93,15 +118,15 @@ func (e *encoder) op(b []byte, index int) {
 		if load {
 			b[offSlots] |= 1 << i
 		}
-		le.PutUint64(b[offArgs+8*i:], v)
+		le.PutUint32(b[offArgs+4*i:], uint32(v))
 	}
 	if o.Result != 0 {
-		le.PutUint64(b[offResult:], slotAddr(o.Result))
+		le.PutUint32(b[offResult:], uint32(slotAddr(o.Result)))
 	}
-	le.PutUint32(b[offIndex:], uint32(index))
+	le.PutUint16(b[offIndex:], uint16(index))
 	le.PutUint16(b[offOnOK:], o.OnOK)
 	le.PutUint16(b[offRetry:], o.Retries)
-	le.PutUint64(b[offExpect:], o.Expect)
+	le.PutUint32(b[offExpect:], uint32(o.Expect))
 	for i, c := range o.Cases[:o.NCases] {
 		le.PutUint16(b[offCases+4*i:], c.Errno)
 		le.PutUint16(b[offCases+4*i+2:], c.Skip)
@@ -122,16 +147,22 @@ func (e *encoder) arg(a plan.Arg) (uint64, bool) {
 	case plan.ErrFD:
 		return dataBase + hdrErrFD, false
 	}
+	if wide(a) {
+		at := e.wideAt
+		le.PutUint64(e.out[at:], a.V)
+		e.wideAt += 8
+		return codeBase + uint64(at), true
+	}
 	return a.V, false
 }
 
 // end is the op behind the last one: a program that runs off its list fails with ENOSYS at that index.
 func (e *encoder) end(b []byte, index int) {
 	b[offKind], b[offWidth] = byte(plan.Test), 8
-	le.PutUint64(b[offArgs:], dataBase)
+	le.PutUint32(b[offArgs:], dataBase)
 	le.PutUint32(b[offNr:], 38)
-	le.PutUint32(b[offIndex:], uint32(index))
-	le.PutUint64(b[offArgs+16:], 1) // (x & 0) == 1 never holds
+	le.PutUint16(b[offIndex:], uint16(index))
+	le.PutUint32(b[offArgs+8:], 1) // (x & 0) == 1 never holds
 }
 
 func elfHeader(b []byte, roEnd, rwOff, rwFile, rwMem int) {

@@ -4,19 +4,19 @@ import "vitro/internal/plan"
 
 // Binary form of an op, as the interpreter in stub_*.s reads it. The assembly has the same numbers as literals.
 const (
-	opSize    = 112
+	opSize    = 72
 	offKind   = 0  // u8: 0 syscall, 1 test, 2 copy
-	offSlots  = 1  // u8: bit i: operand i is loaded through its address
+	offSlots  = 1  // u8: bit i: operand i is an address, and the 8 bytes there are meant
 	offWidth  = 2  // u8
 	offFlags  = 3  // u8: bit 0: compare the result with offExpect
 	offNr     = 4  // u32: system call; test: errno of a mismatch
-	offArgs   = 8  // 6 × u64
-	offResult = 56 // u64: address for the result, 0 for none
-	offIndex  = 64 // u32: index in plan.Program.Ops
-	offOnOK   = 68 // u16
-	offRetry  = 70 // u16
-	offExpect = 72 // u64
-	offCases  = 80 // 8 × {errno u16, skip u16}, errno 0 ends
+	offArgs   = 8  // 6 × i32, sign-extended; all addresses are below 2 GiB, a wider immediate lies in memory (offSlots)
+	offResult = 32 // u32: address for the result, 0 for none
+	offIndex  = 36 // u16: index in plan.Program.Ops
+	offOnOK   = 38 // u16
+	offRetry  = 40 // u16
+	offExpect = 44 // i32
+	offCases  = 48 // 6 × {errno u16, skip u16}, errno 0 ends
 )
 
 // Header at dataBase.

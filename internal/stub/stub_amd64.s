@@ -5,19 +5,16 @@ TEXT ·interp(SB), NOSPLIT|NOFRAME, $0
 	MOVL $0x10000000, R15
 	MOVQ 0(R15), R12
 next:
-	MOVWLZX 70(R12), R14
+	MOVWLZX 40(R12), R14
 again:
 	MOVBLZX 0(R12), AX
 	MOVBLZX 1(R12), BX
-	MOVQ 8(R12), DI
-	MOVQ 16(R12), SI
-	MOVQ 24(R12), DX
-	MOVQ 32(R12), R10
-	MOVQ 40(R12), R8
-	MOVQ 48(R12), R9
-	CMPL AX, $1
-	JEQ test
-	JHI copy
+	MOVLQSX 8(R12), DI
+	MOVLQSX 12(R12), SI
+	MOVLQSX 16(R12), DX
+	MOVLQSX 20(R12), R10
+	MOVLQSX 24(R12), R8
+	MOVLQSX 28(R12), R9
 	TESTL $1, BX
 	JEQ a1
 	MOVQ (DI), DI
@@ -42,19 +39,23 @@ a5:
 	JEQ a6
 	MOVQ (R9), R9
 a6:
+	CMPL AX, $1
+	JEQ test
+	JHI copy
 	MOVL 4(R12), AX
 	SYSCALL
 	CMPQ AX, $-4095
 	JCC failed
-	MOVQ 56(R12), CX
-	TESTQ CX, CX
+	MOVL 32(R12), CX
+	TESTL CX, CX
 	JEQ stored
 	MOVQ AX, (CX)
 stored:
 	MOVQ AX, 24(R15)
 	TESTB $1, 3(R12)
 	JEQ ok
-	CMPQ AX, 72(R12)
+	MOVLQSX 44(R12), CX
+	CMPQ AX, CX
 	JEQ ok
 	TESTQ AX, AX
 	MOVL $5, AX          // EIO
@@ -62,10 +63,10 @@ stored:
 	MOVL $32, AX         // EPIPE: the other side is gone
 	JMP find
 ok:
-	MOVWLZX 68(R12), AX
+	MOVWLZX 38(R12), AX
 advance:
 	INCQ AX
-	IMULQ $112, AX
+	IMULQ $72, AX
 	ADDQ AX, R12
 	JMP next
 
@@ -123,8 +124,8 @@ failed:
 	MOVQ $0, 24(R15)
 	NEGQ AX
 find:
-	LEAQ 80(R12), SI
-	MOVL $8, CX
+	LEAQ 48(R12), SI
+	MOVL $6, CX
 scan:
 	MOVWLZX 0(SI), DX
 	TESTL DX, DX
@@ -137,7 +138,7 @@ scan:
 	DECL CX
 	JNE scan
 report:
-	MOVL 64(R12), BX
+	MOVWLZX 36(R12), BX
 	MOVL BX, 16(R15)
 	MOVL AX, 20(R15)
 	MOVQ 8(R15), DI

@@ -5,19 +5,16 @@ TEXT ·interp(SB), NOSPLIT|NOFRAME, $0
 	MOVD $0x10000000, R19
 	MOVD 0(R19), R20
 next:
-	MOVHU 70(R20), R21
+	MOVHU 40(R20), R21
 again:
 	MOVBU 0(R20), R9
 	MOVBU 1(R20), R10
-	MOVD 8(R20), R0
-	MOVD 16(R20), R1
-	MOVD 24(R20), R2
-	MOVD 32(R20), R3
-	MOVD 40(R20), R4
-	MOVD 48(R20), R5
-	CMPW $1, R9
-	BEQ test
-	BHI copy
+	MOVW 8(R20), R0
+	MOVW 12(R20), R1
+	MOVW 16(R20), R2
+	MOVW 20(R20), R3
+	MOVW 24(R20), R4
+	MOVW 28(R20), R5
 	TBZ $0, R10, a1
 	MOVD (R0), R0
 a1:
@@ -36,18 +33,21 @@ a5:
 	TBZ $5, R10, a6
 	MOVD (R5), R5
 a6:
+	CMPW $1, R9
+	BEQ test
+	BHI copy
 	MOVWU 4(R20), R8
 	SVC
 	CMN $4095, R0
 	BHS failed
-	MOVD 56(R20), R9
+	MOVWU 32(R20), R9
 	CBZ R9, stored
 	MOVD R0, (R9)
 stored:
 	MOVD R0, 24(R19)
 	MOVBU 3(R20), R9
 	TBZ $0, R9, ok
-	MOVD 72(R20), R9
+	MOVW 44(R20), R9
 	CMP R9, R0
 	BEQ ok
 	MOVD $5, R9           // EIO
@@ -55,10 +55,10 @@ stored:
 	MOVD $32, R9          // EPIPE: the other side is gone
 	B find
 ok:
-	MOVHU 68(R20), R9
+	MOVHU 38(R20), R9
 advance:
 	ADD $1, R9
-	MOVD $112, R10
+	MOVD $72, R10
 	MADD R10, R20, R9, R20
 	B next
 
@@ -116,8 +116,8 @@ failed:
 	MOVD ZR, 24(R19)
 	NEG R0, R9
 find:                         // errno in R9
-	ADD $80, R20, R11
-	MOVD $8, R12
+	ADD $48, R20, R11
+	MOVD $6, R12
 scan:
 	MOVHU 0(R11), R13
 	CBZ R13, report
@@ -130,7 +130,7 @@ scan:
 	SUB $1, R12
 	CBNZ R12, scan
 report:
-	MOVWU 64(R20), R10
+	MOVHU 36(R20), R10
 	MOVW R10, 16(R19)
 	MOVW R9, 20(R19)
 	MOVD 8(R19), R0
