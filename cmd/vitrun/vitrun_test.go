@@ -341,6 +341,28 @@ func TestForegroundForwardsSignals(t *testing.T) {
 	}
 }
 
+// TestBesideForeground: a run that waits must not keep exec and delete out.
+func TestBesideForeground(t *testing.T) {
+	id := name(t)
+	root, dir := newRoot(t, id), bundle(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "echo ready; sleep 60"}
+	})
+	cmd := exec.Command(binary, "--root", root, "run", "-b", dir, id)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }).Stop() // lets go of what the others would wait for
+	if _, err := out.Read(make([]byte, 6)); err != nil {
+		t.Error(err)
+	}
+	expect(t, root, "/\n", 0, "exec", id, "pwd")
+	expect(t, root, "", 0, "delete", "--force", id)
+	_ = cmd.Wait()
+	if c := cmd.ProcessState.ExitCode(); c != 137 {
+		t.Errorf("status %d", c)
+	}
+}
+
 // TestKilledCreate kills vitrun at random points of a create: delete --force then leaves nothing.
 func TestKilledCreate(t *testing.T) {
 	id := name(t)

@@ -78,6 +78,11 @@ func (c *container) lock() error {
 	return c.load()
 }
 
+func (c *container) unlock() {
+	_ = unix.Flock(c.fd, unix.LOCK_UN)
+	c.held = false
+}
+
 // openLocked opens and locks.
 func (r *Runtime) openLocked(id string) (*container, error) {
 	c, err := r.open(id)

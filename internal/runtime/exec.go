@@ -85,10 +85,7 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 		return nil, wrap("lock "+c.dir, err)
 	}
 	c.held = true
-	defer func() {
-		_ = unix.Flock(c.fd, unix.LOCK_UN)
-		c.held = false
-	}()
+	defer c.unlock()
 	if err := c.load(); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 	if o.Detach {
 		return 0, nil
 	}
+	m.unlock() // it runs: exec and delete go on beside this process
 	f.to(m.launch.PIDFD)
 	if err := m.console.serve(m.launch.PIDFD); err != nil {
 		return 0, m.fail(err)
@@ -45,8 +46,16 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 	if o.Keep {
 		return exit, err
 	}
-	if derr := m.destroy(); err == nil {
-		err = derr
+	switch lerr := m.lock(); lerr {
+	case nil:
+		if derr := m.destroy(); err == nil {
+			err = derr
+		}
+	case error(ErrNotExist): // deleted by another
+	default:
+		if err == nil {
+			err = lerr
+		}
 	}
 	return exit, err
 }
