@@ -50,7 +50,6 @@ type c struct {
 	dirs        plan.Slot // empty read-only tmpfs for masked folders
 	fifo        plan.Slot // exec.fifo
 	errs        plan.Slot // error.fifo
-	back        plan.Slot // the parent thread's own pid namespace, while it is set to bear children elsewhere
 	caps        capSets
 	inheritable uint64
 	all         []mount
