@@ -143,8 +143,10 @@ func TestBadInput(t *testing.T) {
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},
 		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory`},
-		"too little memory": {func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
-			"unable to start container process: container init was OOM-killed (memory limit too low?)"},
+		"too little memory": {
+			func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
+			"unable to start container process: container init was OOM-killed (memory limit too low?)",
+		},
 		"missing source": {func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/does/not/exist", Options: []string{"bind"}})
 		}, nil, "", "unable to start container process: mounts[7] (/x): clone the tree of /does/not/exist: no such file or directory"},

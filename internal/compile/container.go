@@ -225,7 +225,8 @@ func (c *c) hooks() error {
 	c.Field("hooks", "")
 	c.tell(0)
 	c.Call(plan.Sync, "await")
-	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} { //nolint:staticcheck // see above
+	//lint:ignore SA1019 prestart is deprecated, and used
+	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} {
 		if n > 0 {
 			c.Field("hooks."+HookKinds[k], "")
 			c.Call(plan.Sync, "hooks", i(k))
@@ -240,7 +241,8 @@ func (c *c) hooks() error {
 // hooked tells whether a hook runs while the stub waits.
 func (c *c) hooked() bool {
 	h := c.spec.Hooks
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
+	//lint:ignore SA1019 prestart is deprecated, and used
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
 // HookKinds are the operands of a "hooks" call, in order.

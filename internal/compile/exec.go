@@ -138,9 +138,10 @@ func pathOf(env []string) string {
 func environment(env []string, home string) []string {
 	out := make([]string, 0, len(env)+1)
 	hasHome := false
+	last := lastOf(env)
 	for k, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if later(env[k+1:], name) || name == "HOME" && value == "" {
+		if last != nil && last[name] != k || last == nil && later(env[k+1:], name) || name == "HOME" && value == "" {
 			continue
 		}
 		hasHome = hasHome || name == "HOME"
@@ -150,6 +151,19 @@ func environment(env []string, home string) []string {
 		out = append(out, "HOME="+home)
 	}
 	return out
+}
+
+// lastOf maps each name to its last place where there are many: a pod's service links make tens of thousands. nil for few.
+func lastOf(env []string) map[string]int {
+	if len(env) < 200 {
+		return nil
+	}
+	m := make(map[string]int, len(env))
+	for k, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		m[name] = k
+	}
+	return m
 }
 
 func later(env []string, name string) bool {

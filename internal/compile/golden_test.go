@@ -77,6 +77,7 @@ func group(t *testing.T, l *cgroup.Layout) *cgroup.Group {
 
 func everyHook(s *specs.Spec) {
 	h := []specs.Hook{{Path: "/bin/true"}}
+	//lint:ignore SA1019 prestart is deprecated, and used
 	s.Hooks = &specs.Hooks{Prestart: h, CreateRuntime: h, CreateContainer: h, StartContainer: h, Poststart: h, Poststop: h} //nolint:staticcheck // prestart is deprecated, and used
 }
 

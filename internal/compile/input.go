@@ -47,7 +47,6 @@ type c struct {
 	root        plan.Slot // fd of the rootfs: detached tree, then the container's root
 	proc        plan.Slot // a procfs of the container's pid namespace, 0 for none
 	dev         plan.Slot // the container's /dev
-	dirs        plan.Slot // empty read-only tmpfs for masked folders
 	fifo        plan.Slot // exec.fifo
 	errs        plan.Slot // error.fifo
 	back        plan.Slot // the parent thread's own pid namespace, while it is set to bear children elsewhere

@@ -454,10 +454,20 @@ func TestPropagation(t *testing.T) {
 		root, mount string
 		late, leak  bool
 	}{
-		{"", "", true, false}, {"", "private", false, false}, {"", "rslave", true, false}, {"", "rshared", true, false},
-		{"private", "", false, false}, {"private", "rslave", false, false}, {"private", "rshared", false, false},
-		{"rslave", "", true, false}, {"rslave", "rprivate", false, false}, {"rslave", "rshared", true, false},
-		{"shared", "", true, true}, {"rshared", "rprivate", false, false}, {"rshared", "rslave", true, false}, {"rshared", "rshared", true, true},
+		{"", "", true, false},
+		{"", "private", false, false},
+		{"", "rslave", true, false},
+		{"", "rshared", true, false},
+		{"private", "", false, false},
+		{"private", "rslave", false, false},
+		{"private", "rshared", false, false},
+		{"rslave", "", true, false},
+		{"rslave", "rprivate", false, false},
+		{"rslave", "rshared", true, false},
+		{"shared", "", true, true},
+		{"rshared", "rprivate", false, false},
+		{"rshared", "rslave", true, false},
+		{"rshared", "rshared", true, true},
 	} {
 		t.Run("root "+c.root+" mount "+c.mount, func(t *testing.T) {
 			s := example(t, "mount -t tmpfs inside /in/inside && : >/in/ready; read x </in/go; test -e /in/late/f && echo late")

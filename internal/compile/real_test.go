@@ -126,9 +126,13 @@ func TestReal(t *testing.T) {
 		change       func(t *testing.T, s *specs.Spec)
 		want         []string
 	}{
-		{"defaults", "id; env; pwd; hostname; ls -l /dev; echo pid $$; grep -E 'Cap|NoNew|Sig(Blk|Ign)' /proc/self/status; cat /proc/mounts", nil,
-			[]string{"uid=0(root)", "HOME=/root", "\n/\n", "vitrun", "pid 1\n", "CapEff:\t0000000020000420", "CapInh:\t0000000000000000", "NoNewPrivs:\t1", "SigBlk:\t0000000000000000",
-				"SigIgn:\t0000000000000000", "ptmx -> pts/ptmx", "fd -> /proc/self/fd", "1,   3", "mqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec", "proc /proc/sys proc ro"}},
+		{
+			"defaults", "id; env; pwd; hostname; ls -l /dev; echo pid $$; grep -E 'Cap|NoNew|Sig(Blk|Ign)' /proc/self/status; cat /proc/mounts", nil,
+			[]string{
+				"uid=0(root)", "HOME=/root", "\n/\n", "vitrun", "pid 1\n", "CapEff:\t0000000020000420", "CapInh:\t0000000000000000", "NoNewPrivs:\t1", "SigBlk:\t0000000000000000",
+				"SigIgn:\t0000000000000000", "ptmx -> pts/ptmx", "fd -> /proc/self/fd", "1,   3", "mqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec", "proc /proc/sys proc ro",
+			},
+		},
 		{"user 1000", "id; env; umask; grep Cap /proc/self/status; touch /dev/shm/x && stat -c %a-%u /dev/shm/x; readlink /proc/self/fd/0", func(_ *testing.T, s *specs.Spec) {
 			s.Process.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{5, 7}, Umask: &umask}
 		}, []string{"uid=1000(u) gid=1000 groups=5,7", "HOME=/home/u", "0077", "CapPrm:\t0000000000000000", "CapBnd:\t0000000020000420", "600-1000"}},
@@ -235,8 +239,10 @@ func TestErrors(t *testing.T) {
 		{"file on folder", func(s *specs.Spec) { addMount(s, "/etc", "bind", "/dev/null", "bind") }, `mounts[7] (/etc): bind /dev/null: not a directory`},
 		{"unknown file system", func(s *specs.Spec) { addMount(s, "/x", "nofs", "x") }, `mounts[7] (/x): mount nofs: no such device`},
 		{"bad option", func(s *specs.Spec) { addMount(s, "/x", "tmpfs", "tmpfs", "size=banana") }, `mounts[7] (/x): mount tmpfs, option size=banana: invalid argument`},
-		{"unmapped gid", func(s *specs.Spec) { userNS(s, 1000, 2000, 1); s.Process.User.UID, s.Process.User.GID = 1000, 1000 },
-			`mounts[2] (/dev/pts): mount devpts, option gid=5 (is that id in linux.gidMappings?): invalid argument`},
+		{
+			"unmapped gid", func(s *specs.Spec) { userNS(s, 1000, 2000, 1); s.Process.User.UID, s.Process.User.GID = 1000, 1000 },
+			`mounts[2] (/dev/pts): mount devpts, option gid=5 (is that id in linux.gidMappings?): invalid argument`,
+		},
 		{"mount on root", func(s *specs.Spec) { addMount(s, "/a/..", "tmpfs", "tmpfs") }, `mounts[7].destination: a mount on / would cover root.path`},
 		{"bind below proc", func(s *specs.Spec) { addMount(s, "/proc/self", "bind", "/tmp", "bind") }, `mounts[7].destination: /proc/self cannot be mounted because it is inside /proc`},
 		{"hard limit", func(s *specs.Spec) {

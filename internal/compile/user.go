@@ -149,8 +149,10 @@ func (c *c) parseCaps(l *specs.LinuxCapabilities) error {
 		names []string
 		to    *uint64
 	}{
-		{"bounding", l.Bounding, &c.caps.bounding}, {"effective", l.Effective, &c.caps.effective},
-		{"permitted", l.Permitted, &c.caps.permitted}, {"ambient", l.Ambient, &c.caps.ambient},
+		{"bounding", l.Bounding, &c.caps.bounding},
+		{"effective", l.Effective, &c.caps.effective},
+		{"permitted", l.Permitted, &c.caps.permitted},
+		{"ambient", l.Ambient, &c.caps.ambient},
 		{"inheritable", l.Inheritable, &c.inheritable},
 	} {
 		for k, n := range s.names {

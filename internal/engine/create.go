@@ -156,9 +156,9 @@ func (h *HostConfig) check() error {
 	case h.Memory < 0 || h.NanoCpus < 0:
 		return errors.New("a limit cannot be negative")
 	case h.MemorySwap > 0 && h.Memory == 0:
-		return errors.New("You should always set the Memory limit when using Memoryswap limit, see usage")
+		return errors.New("--memory-swap: set the memory limit, too")
 	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
-		return errors.New("Minimum memoryswap limit should be larger than memory limit, see usage")
+		return errors.New("--memory-swap: must be at least the memory limit")
 	}
 	if h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory

@@ -112,7 +112,7 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"vol:/x"}}}, "error: invalid volume specification: 'vol:/x': volumes are not supported yet"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
-		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: You should always set the Memory limit when using Memoryswap limit, see usage"},
+		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: --memory-swap: set the memory limit, too"},
 		{CreateOptions{HostConfig: HostConfig{CapDrop: []string{"x"}}}, `error: invalid CapDrop: unknown capability: "CAP_X"`},
 	} {
 		got := ""

@@ -74,12 +74,12 @@ type LogConfig struct {
 const recordName = "container.json"
 
 // ErrNotFound is wrapped by errors about a container that is not there.
-var ErrNotFound = errors.New("No such container")
+var ErrNotFound = errors.New("no such container")
 
 // NotFoundError is ErrNotFound with what was asked for.
 type NotFoundError struct{ Ref string }
 
-func (e *NotFoundError) Error() string        { return ErrNotFound.Error() + ": " + e.Ref }
+func (e *NotFoundError) Error() string        { return "No such container: " + e.Ref }
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
 func (e *Engine) dir(id string, elem ...string) string {

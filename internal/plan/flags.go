@@ -15,8 +15,15 @@ type flag struct {
 
 var (
 	cloneFlags = []flag{
-		{unix.CLONE_NEWUSER, "NEWUSER"}, {unix.CLONE_NEWPID, "NEWPID"}, {unix.CLONE_NEWNS, "NEWNS"}, {unix.CLONE_NEWIPC, "NEWIPC"}, {unix.CLONE_NEWUTS, "NEWUTS"},
-		{unix.CLONE_NEWNET, "NEWNET"}, {unix.CLONE_NEWCGROUP, "NEWCGROUP"}, {unix.CLONE_NEWTIME, "NEWTIME"}, {unix.CLONE_PARENT, "PARENT"},
+		{unix.CLONE_NEWUSER, "NEWUSER"},
+		{unix.CLONE_NEWPID, "NEWPID"},
+		{unix.CLONE_NEWNS, "NEWNS"},
+		{unix.CLONE_NEWIPC, "NEWIPC"},
+		{unix.CLONE_NEWUTS, "NEWUTS"},
+		{unix.CLONE_NEWNET, "NEWNET"},
+		{unix.CLONE_NEWCGROUP, "NEWCGROUP"},
+		{unix.CLONE_NEWTIME, "NEWTIME"},
+		{unix.CLONE_PARENT, "PARENT"},
 	}
 	openFlags = []flag{
 		{unix.O_PATH, "PATH"}, {unix.O_DIRECTORY, "DIRECTORY"}, {unix.O_NOFOLLOW, "NOFOLLOW"}, {unix.O_NOCTTY, "NOCTTY"}, {unix.O_RDWR, "RDWR"}, {unix.O_WRONLY, "WRONLY"}, {unix.O_CREAT, "CREAT"}, {unix.O_EXCL, "EXCL"}, {unix.O_CLOEXEC, ""},
@@ -25,8 +32,14 @@ var (
 		{unix.RESOLVE_IN_ROOT, "IN_ROOT"}, {unix.RESOLVE_BENEATH, "BENEATH"}, {unix.RESOLVE_NO_SYMLINKS, "NO_SYMLINKS"}, {unix.RESOLVE_NO_MAGICLINKS, ""}, {unix.RESOLVE_NO_XDEV, "NO_XDEV"},
 	}
 	attrFlags = []flag{
-		{unix.MOUNT_ATTR_RDONLY, "ro"}, {unix.MOUNT_ATTR_NOSUID, "nosuid"}, {unix.MOUNT_ATTR_NODEV, "nodev"}, {unix.MOUNT_ATTR_NOEXEC, "noexec"},
-		{unix.MOUNT_ATTR_NOATIME, "noatime"}, {unix.MOUNT_ATTR_STRICTATIME, "strictatime"}, {unix.MOUNT_ATTR_NODIRATIME, "nodiratime"}, {unix.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"},
+		{unix.MOUNT_ATTR_RDONLY, "ro"},
+		{unix.MOUNT_ATTR_NOSUID, "nosuid"},
+		{unix.MOUNT_ATTR_NODEV, "nodev"},
+		{unix.MOUNT_ATTR_NOEXEC, "noexec"},
+		{unix.MOUNT_ATTR_NOATIME, "noatime"},
+		{unix.MOUNT_ATTR_STRICTATIME, "strictatime"},
+		{unix.MOUNT_ATTR_NODIRATIME, "nodiratime"},
+		{unix.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"},
 	}
 	propagationFlags = []flag{
 		{unix.MS_REC, "REC"}, {unix.MS_PRIVATE, "PRIVATE"}, {unix.MS_SLAVE, "SLAVE"}, {unix.MS_SHARED, "SHARED"}, {unix.MS_UNBINDABLE, "UNBINDABLE"},

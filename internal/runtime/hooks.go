@@ -29,6 +29,7 @@ func hookKind(h *specs.Hooks, kind int) (string, []specs.Hook) {
 	}
 	switch kind {
 	case prestart:
+		//lint:ignore SA1019 prestart is deprecated, and used
 		return "prestart", h.Prestart //nolint:staticcheck // deprecated by the spec, and in use
 	case createRuntime:
 		return "createRuntime", h.CreateRuntime
@@ -61,11 +62,10 @@ func (c *container) hooks(s *specs.Spec, kind int, status specs.ContainerState) 
 
 // hookIO are the pipes of a hook: the state goes in, both outputs are kept for the error's text.
 type hookIO struct {
-	in, out, err    [2]int // read end, write end
-	stdin           []byte
-	stdout, stderr  []byte
-	pidfd           int
-	deadline, start time.Time
+	in, out, err   [2]int // read end, write end
+	stdin          []byte
+	stdout, stderr []byte
+	pidfd          int
 }
 
 func newHookIO(state *specs.State) (*hookIO, error) {

@@ -30,8 +30,6 @@ type Launch struct {
 	m     *machine
 	exe   string // ExeID of the stub
 	chans [2]int
-	files []uintptr
-	pids  []int // processes of ours that are not PID: the half of a fork that stayed behind
 }
 
 // Slot is the value of s on the parent's side.
