@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ func TestForms(t *testing.T) {
 	target := mk("target")
 	for _, form := range []Form{FormFD, FormAdd, FormString} {
 		tree, got, err := m.openOverlay(form)
+		if errors.Is(err, errForm) { // an older kernel; what a caller does then is the next form
+			continue
+		}
 		if err != nil || got != form {
 			t.Fatalf("%s: %s, %v", form, got, err)
 		}

@@ -88,6 +88,9 @@ func (m Mount) openFS(form Form) (*os.File, error) {
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
+		if form == FormAdd && err == unix.EINVAL { // before 6.5 overlayfs reads its options here
+			return nil, fmt.Errorf("%w (%w)", errForm, fsError(fs, err))
+		}
 		return nil, fmt.Errorf("snapshot: overlay: %w", fsError(fs, err))
 	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
@@ -98,7 +101,8 @@ func (m Mount) openFS(form Form) (*os.File, error) {
 }
 
 // setOption passes one option. EINVAL for the first lowerdir+ (or its fd) is a
-// kernel that is older than the form.
+// kernel that is older than the form; EOPNOTSUPP for an fd one whose overlayfs
+// is older than the mount API (6.5).
 func setOption(fs int, o string, form Form) error {
 	key, value, ok := strings.Cut(o, "=")
 	if !ok {
@@ -117,7 +121,7 @@ func setOption(fs int, o string, form Form) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err = unix.FsconfigSetFd(fs, key, fd); err == unix.EINVAL {
+	if err = unix.FsconfigSetFd(fs, key, fd); err == unix.EINVAL || err == unix.EOPNOTSUPP {
 		return fmt.Errorf("%w (%w)", errForm, fsError(fs, err))
 	}
 	return fsError(fs, err)
