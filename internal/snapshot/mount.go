@@ -48,6 +48,9 @@ func (m Mount) openOverlay(forms ...Form) (*os.File, Form, error) {
 	var f *os.File
 	err := errors.New("no form")
 	for _, form := range forms {
+		if form == FormAdd && errors.Is(err, unix.EOPNOTSUPP) {
+			continue // it would take any option, and fail at the end
+		}
 		if form == FormString {
 			f, err = m.openString()
 		} else {
@@ -88,9 +91,6 @@ func (m Mount) openFS(form Form) (*os.File, error) {
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
-		if form == FormAdd && err == unix.EINVAL { // before 6.5 overlayfs reads its options here
-			return nil, fmt.Errorf("%w (%w)", errForm, fsError(fs, err))
-		}
 		return nil, fmt.Errorf("snapshot: overlay: %w", fsError(fs, err))
 	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
