@@ -136,7 +136,6 @@ func (c *c) clone() error {
 		c.Field("linux.namespaces", "")
 	}
 	c.CloneOp()
-	c.restorePIDNamespace()
 	c.oomByParent()
 	if c.ns.userLate() {
 		c.Clone.UIDs, c.Clone.GIDs, c.Clone.Late = idMap(c.spec.Linux.UIDMappings), idMap(c.spec.Linux.GIDMappings), true

@@ -80,7 +80,7 @@ func GatherExec(in *ExecInput) error {
 	return nil
 }
 
-// Exec compiles a process that joins a running container: pid namespace by the parent's thread before the clone, the rest by the stub.
+// Exec compiles a process that joins a running container: the stub joins everything, and goes on as a child in the pid namespace.
 func Exec(in *ExecInput) (*plan.Program, error) {
 	if in.Seccomp != nil {
 		in.Facts.Program, in.Facts.SecFlags = in.Seccomp.Program, in.Seccomp.SecFlags
@@ -92,7 +92,7 @@ func Exec(in *ExecInput) (*plan.Program, error) {
 	c.in.Spec = c.spec
 	c.ns.joins = in.Facts.Namespaces
 	steps := []func() error{
-		func() error { return c.execBefore(in) }, c.session, func() error { return c.execJoin(in) }, c.execRoot,
+		func() error { return c.execBefore(in) }, c.session, func() error { return c.execJoin(in) }, c.execRoot, c.execFork,
 		c.console, c.stdio, c.identity, c.finish,
 	}
 	for _, step := range steps {
@@ -118,12 +118,6 @@ func (c *c) execBefore(in *ExecInput) error {
 		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(proc+"/root"), i(cloexecDir)).To(c.root)
 		c.Keep = append(c.Keep, c.root)
 	}
-	if in.Facts.Namespaces&unix.CLONE_NEWPID != 0 {
-		c.Field("container", proc+"/ns/pid")
-		fd := c.Slot()
-		c.Copy(plan.Parent, plan.Addr(fd), c.Words(uint64(in.PIDFD)), 8)
-		c.joinPID(fd)
-	}
 	c.Clone.Comm = "vitrun"
 	if in.CgroupDir != "" {
 		fd := c.Slot()
@@ -133,13 +127,15 @@ func (c *c) execBefore(in *ExecInput) error {
 	}
 	c.Field("container", in.ID)
 	c.CloneOp()
-	c.restorePIDNamespace()
 	if in.Join != nil {
 		in.Join(c.Builder)
 	}
 	c.Call(plan.Sync, "state")
 	c.Call(plan.Sync, "ack")
 	c.acks = 1
+	if c.forks() {
+		c.Call(plan.Sync, "await", i(1))
+	}
 	return nil
 }
 
@@ -148,7 +144,7 @@ func (c *c) execJoin(in *ExecInput) error {
 	c.Field("container", in.ID)
 	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
 	c.waitAck() // in the cgroups before anything of the container is seen
-	rest := in.Facts.Namespaces &^ (unix.CLONE_NEWPID | unix.CLONE_NEWUSER)
+	rest := in.Facts.Namespaces &^ unix.CLONE_NEWUSER
 	if rest != 0 {
 		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(rest)).As("join the namespaces")
 	}
@@ -169,5 +165,14 @@ func (c *c) execRoot() error {
 	}
 	c.root = c.Slot()
 	c.stub(unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str("/"), i(cloexecDir)).To(c.root)
+	return nil
+}
+
+// execFork comes last: what the container's processes can see, and with CAP_SYS_PTRACE control, has nothing of the host any more.
+func (c *c) execFork() error {
+	if c.forks() {
+		c.Field("container", c.in.ID)
+		c.fork()
+	}
 	return nil
 }

@@ -49,7 +49,6 @@ type c struct {
 	dev         plan.Slot // the container's /dev
 	fifo        plan.Slot // exec.fifo
 	errs        plan.Slot // error.fifo
-	back        plan.Slot // the parent thread's own pid namespace, while it is set to bear children elsewhere
 	caps        capSets
 	inheritable uint64
 	all         []mount

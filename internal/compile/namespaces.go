@@ -69,8 +69,8 @@ func (c *c) namespaceKinds() error {
 		if len(c.spec.Linux.UIDMappings) == 0 || len(c.spec.Linux.GIDMappings) == 0 {
 			return errors.New("linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
 		}
-		// Joining needs capabilities in the namespaces' own user namespace: it comes before ours. pid is joined by the parent.
-		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0) || c.ns.joins&^unix.CLONE_NEWPID != 0
+		// Joining needs capabilities in the namespaces' own user namespace: it comes before ours.
+		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0) || c.ns.joins != 0
 	}
 	if !c.ns.has(unix.CLONE_NEWNS) {
 		return c.refuseMounts()
@@ -94,7 +94,7 @@ func (c *c) refuseMounts() error {
 	return nil
 }
 
-// openNamespaces opens every path before any is joined. The pid namespace is joined by the parent's thread: its next child is born inside.
+// openNamespaces opens every path before any is joined.
 func (c *c) openNamespaces() error {
 	for k := range c.join {
 		j := &c.join[k]
@@ -103,29 +103,7 @@ func (c *c) openNamespaces() error {
 		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|cloexec)).To(j.fd)
 		c.Keep = append(c.Keep, j.fd)
 	}
-	for _, j := range c.join {
-		if j.flag == unix.CLONE_NEWPID {
-			c.Field(fieldAt("linux.namespaces", j.at), j.path)
-			c.joinPID(j.fd)
-		}
-	}
 	return nil
-}
-
-// joinPID makes the parent's thread bear its next child in the pid namespace of fd.
-func (c *c) joinPID(fd plan.Slot) {
-	c.back = c.Slot()
-	c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str("/proc/thread-self/ns/pid"), i(unix.O_RDONLY|cloexec)).To(c.back)
-	c.Sys(plan.Parent, unix.SYS_SETNS, plan.Val(fd), i(unix.CLONE_NEWPID)).As("join the pid namespace")
-}
-
-func (c *c) restorePIDNamespace() {
-	if c.back == 0 {
-		return
-	}
-	c.Sys(plan.Sync, unix.SYS_SETNS, plan.Val(c.back), i(unix.CLONE_NEWPID)).As("return to the own pid namespace")
-	c.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(c.back))
-	c.back = 0
 }
 
 // enterNamespaces joins, then unshares what the clone did not make.
@@ -136,7 +114,7 @@ func (c *c) enterNamespaces() error {
 	}
 	for _, user := range []bool{false, true} { // the others first: they may belong to another user namespace
 		for _, j := range c.join {
-			if j.flag == unix.CLONE_NEWPID || (j.flag == unix.CLONE_NEWUSER) != user {
+			if (j.flag == unix.CLONE_NEWUSER) != user {
 				continue
 			}
 			c.Field(fieldAt("linux.namespaces", j.at), j.path)
@@ -189,12 +167,13 @@ func (c *c) becomeRoot(uid, gid int) {
 	c.stub(unix.SYS_SETRESUID, i(uid), i(uid), i(uid))
 }
 
-// forks tells whether the pid namespace is made by the stub, which itself stays outside.
+// forks tells whether the pid namespace is made or joined by the stub, which itself stays outside. Who is in a joined one must not see a process
+// that still has the host's root: CAP_SYS_PTRACE alone would open /proc/PID/root.
 func (c *c) forks() bool {
-	return c.ns.isNew(unix.CLONE_NEWPID) && c.ns.atClone()&unix.CLONE_NEWPID == 0
+	return c.ns.joins&unix.CLONE_NEWPID != 0 || c.ns.isNew(unix.CLONE_NEWPID) && c.ns.atClone()&unix.CLONE_NEWPID == 0
 }
 
-// fork goes on as a child that is born in the new pid namespace; the half that stays tells its pid and ends. CLONE_PARENT makes it vitrun's child.
+// fork goes on as a child that is born in the pid namespace; the half that stays tells its pid and ends. CLONE_PARENT makes it vitrun's child.
 func (c *c) fork() {
 	pid := c.Slot()
 	c.stub(unix.SYS_CLONE, i(unix.CLONE_PARENT|int(unix.SIGCHLD)), i(0), i(0), i(0), i(0)).To(pid)

@@ -78,7 +78,7 @@ func TestAtClone(t *testing.T) {
 			case (ns.late || ns.joins&unix.CLONE_NEWUSER != 0) && at != 0:
 				t.Fatalf("%+v: %#x is made outside of the user namespace", ns, at)
 			}
-			if forks, want := (&c{ns: ns}).forks(), ns.isNew(unix.CLONE_NEWPID) && at&unix.CLONE_NEWPID == 0; forks != want {
+			if forks, want := (&c{ns: ns}).forks(), ns.joins&unix.CLONE_NEWPID != 0 || ns.isNew(unix.CLONE_NEWPID) && at&unix.CLONE_NEWPID == 0; forks != want {
 				t.Fatalf("%+v: forks %v", ns, forks)
 			}
 		}
