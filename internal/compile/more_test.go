@@ -14,6 +14,7 @@ import (
 
 	"vitro/internal/plan"
 	"vitro/internal/stub"
+	"vitro/internal/testenv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"

@@ -12,6 +12,7 @@ import (
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
+	"vitro/internal/testenv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
