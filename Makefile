@@ -9,7 +9,7 @@ HELLO   := internal/hello/image/hello-$(ARCH).tar
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := build
-.PHONY: run build test bench lint install clean help
+.PHONY: run build test test-v2 bench lint install clean help
 
 ## run: build, then run the embedded image: a container that reports what it is
 run: build
@@ -27,6 +27,10 @@ $(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.
 test: build
 	test/deps.sh
 	$(GO) run ./internal/testenv/leakcheck $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
+
+## test-v2: the quick tests on a machine with cgroup v2 alone and Linux 6.1 (User-mode Linux, see test/vm/run)
+test-v2: build
+	test/vm/quick
 
 ## bench: compare with runc, crun, docker, podman and the kernel floor (BENCHFLAGS='-n 50 start rss')
 bench: build
@@ -49,4 +53,4 @@ clean:
 
 ## help: list the targets
 help:
-	@sed -n 's/^## \([a-z]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' $(MAKEFILE_LIST) | expand -t 10

@@ -91,7 +91,7 @@ func layout(m Mode, names ...string) *Layout {
 		l.Hierarchies = append(l.Hierarchies, h)
 	}
 	if m == V2 {
-		l.Available = "cpuset cpu memory pids"
+		l.Available = "cpuset cpu io memory pids"
 	}
 	return l
 }
@@ -279,6 +279,7 @@ func TestRefused(t *testing.T) {
 		{V2, mem(specs.LinuxMemory{Limit: ptr(int64(2)), Swap: one}), "memory.swap: memory+swap limit should be >= memory limit"},
 		{V1, mem(specs.LinuxMemory{Swappiness: ptr(uint64(101))}), "memory.swappiness: invalid memory swappiness value: 101 (valid range is 0-100)"},
 		{V2, mem(specs.LinuxMemory{Swappiness: ptr(uint64(1))}), "memory.swappiness: not supported on cgroup v2"},
+		{V2, &specs.LinuxResources{Unified: map[string]string{"rdma.max": "1"}}, "unified[rdma.max]: the rdma controller is not available here (cgroup.controllers: cpuset cpu io memory pids)"},
 		{V2, mem(specs.LinuxMemory{DisableOOMKiller: ptr(true)}), "memory.disableOOMKiller: not supported on cgroup v2"},
 		{V1, mem(specs.LinuxMemory{UseHierarchy: ptr(false)}), "memory.useHierarchy: false is not supported: accounting is always hierarchical"},
 		{V1, cpu(specs.LinuxCPU{Shares: ptr(uint64(1))}), "cpu.shares: the minimum allowed cpu-shares is 2"},

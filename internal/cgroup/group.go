@@ -19,15 +19,16 @@ type Group struct {
 	FD       plan.Slot // v2, after Plan: the folder's fd, for CLONE_INTO_CGROUP; 0 where there is no group (rootless)
 	Warnings []string  // after Plan: settings that were left out
 
-	places  []place
-	made    []string // folders that a start makes, parents first
-	skipped []string // controllers whose folder cannot be made by a rootless caller
-	cpuset  []level  // v1: folders whose cpuset files are to be filled
-	enable  string   // v2: controllers to be enabled on the way down
-	thread  bool     // v2: the parent is threaded, the group has to be
-	noDev   bool     // device rules cannot be set here
-	procs   int      // processes that are already in the group
-	frozen  bool
+	places    []place
+	made      []string // folders that a start makes, parents first
+	skipped   []string // controllers whose folder cannot be made by a rootless caller
+	cpuset    []level  // v1: folders whose cpuset files are to be filled
+	available string   // v2: cgroup.controllers of the mount's root
+	enable    string   // v2: controllers to be enabled on the way down
+	thread    bool     // v2: the parent is threaded, the group has to be
+	noDev     bool     // device rules cannot be set here
+	procs     int      // processes that are already in the group
+	frozen    bool
 }
 
 type place struct {
@@ -152,6 +153,7 @@ func (g *Group) lookCpuset(p *place, existing int) {
 
 // lookV2 notes which controllers are to be enabled, and whether the parent is threaded.
 func (g *Group) lookV2(available string) {
+	g.available = available
 	p := &g.places[0]
 	parent := p.path[:strings.LastIndexByte(p.path, '/')]
 	enabled, _ := readLine(parent + "/cgroup.subtree_control")

@@ -101,9 +101,22 @@ func (p *planner) folder(controller, field string) string {
 
 // set appends the write of a number in field, a name below linux.resources.
 func (p *planner) set(controller, field, file, value string, missing ...unix.Errno) {
+	if p.g.Mode == V2 && isController(controller) && !hasField(p.g.available, controller) {
+		p.refuse(field, "the "+controller+" controller is not available here (cgroup.controllers: "+p.g.available+")")
+		return
+	}
 	if dir := p.folder(controller, field); dir != "" {
 		p.write("linux.resources."+field, dir+file, value, missing...)
 	}
+}
+
+// isController: unified may name core files (cgroup.max.depth) or a controller that we do not know.
+func isController(name string) bool {
+	switch name {
+	case "cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc":
+		return true
+	}
+	return false
 }
 
 func (p *planner) limitsV1(r *specs.LinuxResources) {

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"strings"
+
 	"vitro/internal/plan"
 	"vitro/internal/stub"
 	"vitro/internal/sys"
@@ -38,8 +40,7 @@ func (c *c) before() error {
 	case c.in.RootFD >= 0:
 		c.Sys(plan.Parent, unix.SYS_FCNTL, i(c.in.RootFD), i(unix.F_DUPFD_CLOEXEC), i(3)).To(c.root)
 	case c.ns.has(unix.CLONE_NEWNS):
-		c.Sys(plan.Parent, unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs),
-			i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)).To(c.root).As("clone the tree")
+		c.rootTree(c.in.Facts.Rootfs)
 	default:
 		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs), i(cloexecDir)).To(c.root)
 	}
@@ -55,6 +56,31 @@ func (c *c) before() error {
 		c.KeepFD = append(c.KeepFD, 3+n)
 	}
 	return nil
+}
+
+// rootTree makes the detached tree of root.path. An engine may give a detached mount as /proc/self/fd/N, which cannot be cloned before Linux 6.15 (EINVAL): it
+// is used itself.
+func (c *c) rootTree(path string) {
+	o := c.Sys(plan.Parent, unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(path), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)).To(c.root).As("clone the tree")
+	if n, ok := fdPath(path); ok {
+		o.Ok(1).Tolerate(unix.EINVAL)
+		c.Sys(plan.Parent, unix.SYS_FCNTL, i(n), i(unix.F_DUPFD_CLOEXEC), i(3)).To(c.root).As("take the detached tree itself")
+	}
+}
+
+// fdPath is N of /proc/self/fd/N.
+func fdPath(path string) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(path, "/proc/self/fd/")
+	if !ok || digits == "" || len(digits) > 6 {
+		return 0, false
+	}
+	for k := range len(digits) {
+		if digits[k] < '0' || digits[k] > '9' {
+			return 0, false
+		}
+		n = n*10 + int(digits[k]-'0')
+	}
+	return n, true
 }
 
 // hostTree makes a detached clone of a host path.

@@ -144,6 +144,11 @@ var goldens = []struct {
 		ns(s, specs.UserNamespace, "/proc/100/ns/user")
 		return input(s)
 	}},
+	{"detached-root", func(*testing.T) *Input {
+		in := input(slim())
+		in.Facts.Rootfs = "/proc/self/fd/18"
+		return in
+	}},
 	{"no-pivot", func(*testing.T) *Input {
 		in := input(slim())
 		in.NoPivot, in.NoKeyring = true, true

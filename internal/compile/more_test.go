@@ -14,6 +14,7 @@ import (
 
 	"vitro/internal/plan"
 	"vitro/internal/stub"
+	"vitro/internal/testenv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -606,6 +607,7 @@ func TestTmpfsMode(t *testing.T) {
 
 // What a user namespace made with the clone changes.
 func TestUserNamespaceLimits(t *testing.T) {
+	testenv.Need(t, testenv.TimeNS)
 	s := example(t, "ulimit -n; cat /proc/self/oom_score_adj; cat /proc/self/timens_offsets")
 	userNS(s, 0, 100000, 65536)
 	ns(s, specs.TimeNamespace, "")

@@ -190,7 +190,8 @@ func (c *c) timeNamespace() {
 	if !c.ns.isNew(unix.CLONE_NEWTIME) {
 		return
 	}
-	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWTIME))
+	c.Field("linux.namespaces", "time")
+	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWTIME)).As("unshare (EINVAL: this kernel has no time namespaces, CONFIG_TIME_NS)")
 	for _, clock := range []string{"boottime", "monotonic"} {
 		o, ok := c.spec.Linux.TimeOffsets[clock]
 		if !ok {

@@ -12,6 +12,7 @@ import (
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
+	"vitro/internal/testenv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -147,7 +148,8 @@ func TestReal(t *testing.T) {
 			s.Process.User = specs.User{UID: 1000, GID: 1000}
 			must(t, os.WriteFile(s.Root.Path+"/etc/secret", []byte("s"), 0o600))
 		}, []string{"uid=1000(u) gid=1000", "1000       2000          1", "can't open '/etc/secret': Permission denied", "\n1\n"}},
-		{"time namespace", "cat /proc/uptime; cat /proc/self/timens_offsets", func(_ *testing.T, s *specs.Spec) {
+		{"time namespace", "cat /proc/uptime; cat /proc/self/timens_offsets", func(t *testing.T, s *specs.Spec) {
+			testenv.Need(t, testenv.TimeNS)
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 86400 * 1000}, "monotonic": {Secs: 5, Nanosecs: 7}}
 		}, []string{"864", "monotonic           5         7", "boottime     86400000         0"}},

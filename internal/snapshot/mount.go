@@ -48,6 +48,9 @@ func (m Mount) openOverlay(forms ...Form) (*os.File, Form, error) {
 	var f *os.File
 	err := errors.New("no form")
 	for _, form := range forms {
+		if form == FormAdd && errors.Is(err, unix.EOPNOTSUPP) {
+			continue // it would take any option, and fail at the end
+		}
 		if form == FormString {
 			f, err = m.openString()
 		} else {
@@ -98,7 +101,8 @@ func (m Mount) openFS(form Form) (*os.File, error) {
 }
 
 // setOption passes one option. EINVAL for the first lowerdir+ (or its fd) is a
-// kernel that is older than the form.
+// kernel that is older than the form; EOPNOTSUPP for an fd one whose overlayfs
+// is older than the mount API (6.5).
 func setOption(fs int, o string, form Form) error {
 	key, value, ok := strings.Cut(o, "=")
 	if !ok {
@@ -117,7 +121,7 @@ func setOption(fs int, o string, form Form) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err = unix.FsconfigSetFd(fs, key, fd); err == unix.EINVAL {
+	if err = unix.FsconfigSetFd(fs, key, fd); err == unix.EINVAL || err == unix.EOPNOTSUPP {
 		return fmt.Errorf("%w (%w)", errForm, fsError(fs, err))
 	}
 	return fsError(fs, err)

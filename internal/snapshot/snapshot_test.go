@@ -71,7 +71,11 @@ func TestMountErrors(t *testing.T) {
 		{snapshot.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir+=" + lower, "colour=red"}}, `snapshot: overlay option colour=red: overlay: Unknown parameter 'colour': invalid argument`},
 		{snapshot.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir+=" + lower, "upperdir=" + lower, "workdir=" + lower}}, `snapshot: overlay: invalid argument`},
 	} {
-		if _, err := tt.m.Mount(dir); err == nil || err.Error() != tt.want {
+		form, err := tt.m.Mount(dir)
+		if form == snapshot.FormString && err != nil && err.Error() == "snapshot: mount overlay: invalid argument" {
+			continue // before 6.7 mount(2) says no more
+		}
+		if err == nil || err.Error() != tt.want {
 			t.Errorf("got  %v\nwant %s", err, tt.want)
 		}
 	}

@@ -124,6 +124,9 @@ func (l *Launch) clone(p *plan.Program) error {
 	pid, err := syscall.ForkExec("/proc/self/fd/"+sys.Itoa(exe), argv, attr)
 	unix.Close(pair[1])
 	l.chans[1] = -1
+	if err == syscall.E2BIG { // for one short word: the execve was refused a page by the cgroup that it was born in
+		return &DiedError{syscall.WaitStatus(unix.SIGKILL)}
+	}
 	if err != nil {
 		return wrap("start the stub", err)
 	}
