@@ -229,6 +229,9 @@ func (c *client) write(stream int, b []byte) {
 		if err != nil {
 			c.out[stream] = nil
 			f.Close()
+			if err == unix.EPIPE { // nobody reads what the client stands for: it ends as a writer would, the container goes on
+				_ = c.c.send(Message{Event: Exited, Code: 128 + int(unix.SIGPIPE)})
+			}
 			return
 		}
 		b = b[n:]
