@@ -26,6 +26,12 @@ func listenFDs() int {
 // extraFDs is the number of files from 3 on that a process inherits: the sockets, then --preserve-fds. Everything else that
 // this process was given is closed at an execve.
 func extraFDs(listen, preserve int) (int, error) {
+	for i := range listen { // a wrong count would hand out files of our own
+		var st unix.Stat_t
+		if err := unix.Fstat(firstExtra+i, &st); err != nil {
+			return 0, wrap("LISTEN_FDS="+sys.Itoa(listen)+": unable to stat fd "+sys.Itoa(firstExtra+i), err)
+		}
+	}
 	for i := range preserve {
 		var st unix.Stat_t
 		if err := unix.Fstat(firstExtra+listen+i, &st); err != nil {
