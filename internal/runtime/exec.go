@@ -122,7 +122,9 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	if err := inGroup(&in, group); err != nil {
 		return nil, err
 	}
-	if err := compile.GatherExec(&in); err != nil {
+	if err := compile.GatherExec(&in); err == unix.ENOENT || err == unix.ESRCH { // it is ending: callers take "no such file" for a missing command
+		return nil, text("cannot exec in a stopped container")
+	} else if err != nil {
 		return nil, wrap("container "+c.id, err)
 	}
 	p, err := compile.Exec(&in)
