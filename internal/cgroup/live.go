@@ -205,11 +205,13 @@ func (g *Group) Frozen() (bool, error) {
 // Remove removes the group's folder, and those below it, from every hierarchy. Killed processes may still be on their
 // way out: EBUSY is tried again for up to two seconds.
 func (g *Group) Remove() error {
-	var errs error
+	var first error // the others have the same cause, and an error is one line
 	for i := range g.places {
-		errs = errors.Join(errs, remove(g.places[i].path))
+		if err := remove(g.places[i].path); err != nil && first == nil {
+			first = err
+		}
 	}
-	return errs
+	return first
 }
 
 // Undo removes what a failed start made, which may include parents of the group, and nothing that was there before.
