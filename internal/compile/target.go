@@ -71,7 +71,8 @@ func (c *c) create(path string, dir bool, resolve int, to plan.Slot) {
 		if !last {
 			next = c.Slot()
 		}
-		c.open(strings.Join(parts[:k+1], "/"), unix.O_PATH, resolve, next)
+		made := strings.Join(parts[:k+1], "/")
+		c.open(made, unix.O_PATH, resolve, next).As("open /" + made + " (if a link is there, it leads nowhere)")
 		if at != c.root {
 			c.stub(unix.SYS_CLOSE, plan.Val(at))
 		}
