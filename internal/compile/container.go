@@ -177,16 +177,6 @@ func (c *c) readAck() *plan.Op {
 	return c.stub(unix.SYS_READ, plan.Val(plan.SlotChan), c.Scratch(8), i(1)).Want(1).As("wait for vitrun")
 }
 
-// tell sends a record of life for the parent's await. value is 0 or a slot.
-func (c *c) tell(value plan.Slot) {
-	rec := c.Scratch(plan.RecordLen)
-	c.Copy(plan.Stub, rec, c.U32s(uint32(len(c.Ops)), 0), 8)
-	if value != 0 {
-		c.Copy(plan.Stub, rec.At(8), plan.Addr(value), 8)
-	}
-	c.stub(unix.SYS_WRITE, plan.Val(plan.SlotChan), rec, i(plan.RecordLen)).Want(plan.RecordLen).As("tell vitrun")
-}
-
 // session makes the stub a clean process: name, session, umask, signal state as a fresh one (crun #2058), own keyring.
 func (c *c) session() error {
 	c.Field("process", "")
@@ -248,7 +238,7 @@ func (c *c) hooks() error {
 	h := c.spec.Hooks
 	c.waitAck()
 	c.Field("hooks", "")
-	c.tell(0)
+	c.Tell(0)
 	c.Call(plan.Sync, "await")
 	//lint:ignore SA1019 prestart is deprecated, and used
 	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} {

@@ -58,8 +58,7 @@ func (c *c) waitStart() {
 		return
 	}
 	c.Field("start", c.in.ID)
-	c.Copy(plan.Stub, plan.Arg{Kind: plan.ErrFD}, plan.Arg{Kind: plan.ErrFD}, 8) // no effect; marks the place in the list
-	c.tell(0)
+	c.Tell(0)
 	c.Call(plan.Sync, "await")
 	c.Copy(plan.Stub, plan.Arg{Kind: plan.ErrFD}, plan.Addr(c.errs), 8)
 	c.stub(unix.SYS_CLOSE, plan.Val(plan.SlotChan))

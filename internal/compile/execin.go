@@ -172,7 +172,7 @@ func (c *c) execRoot() error {
 func (c *c) execFork() error {
 	if c.forks() {
 		c.Field("container", c.in.ID)
-		c.fork()
+		c.Fork()
 	}
 	return nil
 }

@@ -315,7 +315,7 @@ func (c *c) copyUp(tree, target plan.Slot, m *mount) {
 	c.Copy(plan.Stub, both, plan.Addr(tree), 4)
 	c.Copy(plan.Stub, both.At(4), plan.Addr(target), 4)
 	c.Copy(plan.Stub, plan.Addr(rec), both, 8)
-	c.tell(rec)
+	c.Tell(rec)
 	got := c.Slot()
 	c.Call(plan.Sync, "await").To(got)
 	c.Call(plan.Sync, "copyup", plan.Val(got))

@@ -133,7 +133,7 @@ func (c *c) enterNamespaces() error {
 		c.stub(unix.SYS_UNSHARE, i(rest))
 	}
 	if c.forks() {
-		c.fork()
+		c.Fork()
 	}
 	c.timeNamespace()
 	if c.ns.isNew(unix.CLONE_NEWNET) {
@@ -145,7 +145,7 @@ func (c *c) enterNamespaces() error {
 // lateUser: unshare, let the parent write the maps, and take a mapped id without an execve in between.
 func (c *c) lateUser() {
 	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWUSER))
-	c.tell(0)
+	c.Tell(0)
 	c.readAck()
 	u := c.spec.Process.User
 	c.becomeRoot(mapped(c.spec.Linux.UIDMappings, u.UID), mapped(c.spec.Linux.GIDMappings, u.GID))
@@ -171,19 +171,6 @@ func (c *c) becomeRoot(uid, gid int) {
 // that still has the host's root: CAP_SYS_PTRACE alone would open /proc/PID/root.
 func (c *c) forks() bool {
 	return c.ns.joins&unix.CLONE_NEWPID != 0 || c.ns.isNew(unix.CLONE_NEWPID) && c.ns.atClone()&unix.CLONE_NEWPID == 0
-}
-
-// fork goes on as a child that is born in the pid namespace; the half that stays tells its pid and ends. CLONE_PARENT makes it vitrun's child.
-func (c *c) fork() {
-	pid := c.Slot()
-	c.stub(unix.SYS_CLONE, i(unix.CLONE_PARENT|int(unix.SIGCHLD)), i(0), i(0), i(0), i(0)).To(pid)
-	c.Test(plan.Stub, plan.Addr(pid), 8, ^uint64(0), 0, 0)
-	test := len(c.Ops) - 1
-	c.Ops[test].On(plan.AnyErrno, 0)
-	c.tell(pid)
-	c.stub(unix.SYS_EXIT_GROUP, i(0))
-	c.OkTo(test)
-	c.stub(unix.SYS_SETSID).As("a session of its own, for the terminal")
 }
 
 func (c *c) timeNamespace() {

@@ -34,7 +34,7 @@ func (c *c) limitsByParent() {
 		return
 	}
 	c.Field("process.rlimits", "")
-	c.tell(0)
+	c.Tell(0)
 	c.Call(plan.Sync, "await")
 	c.rlimits(plan.Sync, plan.Val(plan.SlotPID))
 	c.Field("process.rlimits", "")

@@ -1,6 +1,10 @@
 package plan
 
-import "syscall"
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 // Builder appends to a Program.
 type Builder struct {
@@ -122,6 +126,30 @@ func (b *Builder) Call(do Doer, name string, args ...Arg) *Op {
 
 // CloneOp marks the place where the stub is started.
 func (b *Builder) CloneOp() *Op { return b.add(Clone, Parent, nil) }
+
+// Tell appends what sends a record of life for the parent's "await" call. value is 0 or a slot.
+func (b *Builder) Tell(value Slot) {
+	rec := b.Scratch(RecordLen)
+	b.Copy(Stub, rec, b.U32s(uint32(len(b.Ops)), 0), 8)
+	if value != 0 {
+		b.Copy(Stub, rec.At(8), Addr(value), 8)
+	}
+	b.Sys(Stub, unix.SYS_WRITE, Val(SlotChan), rec, Int(RecordLen)).Want(RecordLen).As("tell vitrun")
+}
+
+// Fork appends what goes on as a child that is born in the joined or new pid namespace; the half that stays tells its pid (for "await" with
+// operand 1) and ends. CLONE_PARENT makes the child vitrun's.
+func (b *Builder) Fork() {
+	pid := b.Slot()
+	b.Sys(Stub, unix.SYS_CLONE, Int(unix.CLONE_PARENT|int(unix.SIGCHLD)), Int(0), Int(0), Int(0), Int(0)).To(pid)
+	b.Test(Stub, Addr(pid), 8, ^uint64(0), 0, 0)
+	test := len(b.Ops) - 1
+	b.Ops[test].On(AnyErrno, 0)
+	b.Tell(pid)
+	b.Sys(Stub, unix.SYS_EXIT_GROUP, Int(0))
+	b.OkTo(test)
+	b.Sys(Stub, unix.SYS_SETSID).As("a session of its own, for the terminal")
+}
 
 // Here is the index of the next op, for [Builder.SkipTo].
 func (b *Builder) Here() int { return len(b.Ops) }

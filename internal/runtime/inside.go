@@ -38,31 +38,31 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 	b := plan.NewBuilder(64)
 	b.Field("hooks", hook.Path)
 	join, user := c.differing()
-	own, root := b.Slot(), b.Slot()
+	root := b.Slot()
 	proc := "/proc/" + sys.Itoa(c.init.pid)
-	if join&unix.CLONE_NEWPID != 0 { // is of the children of a thread: this one's, until the clone is done
-		b.Sys(plan.Parent, unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), b.Str("/proc/self/ns/pid"), plan.Int(unix.O_RDONLY|unix.O_CLOEXEC)).To(own)
-		b.Sys(plan.Parent, unix.SYS_SETNS, plan.Int(pidfd), plan.Int(unix.CLONE_NEWPID)).As("join the pid namespace")
-	}
 	// Init's own root: setns would land on whatever is mounted over "/", which before the pivot is the container's.
 	b.Sys(plan.Parent, unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), b.Str(proc+"/root"), plan.Int(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)).To(root)
 	b.Keep = append(b.Keep, root)
 	b.KeepFD = append(b.KeepFD, pidfd, h.in[0], h.out[1], h.err[1])
 	b.Clone.Comm = "vitrun:[hook]"
 	b.CloneOp()
-	if join&unix.CLONE_NEWPID != 0 {
-		b.Sys(plan.Sync, unix.SYS_SETNS, plan.Val(own), plan.Int(unix.CLONE_NEWPID)).As("leave the pid namespace")
-		b.Sys(plan.Sync, unix.SYS_CLOSE, plan.Val(own))
-	}
 	if len(c.cgroups) > 0 {
 		c.group().Join(b)
 	}
 	b.Call(plan.Sync, "ack")
+	late := join&unix.CLONE_NEWPID != 0
+	if late {
+		b.Call(plan.Sync, "await", plan.Int(1))
+	}
 	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NAME), b.Str(stub.StubComm))
+	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(0))
 	b.Sys(plan.Stub, unix.SYS_READ, plan.Val(plan.SlotChan), b.Scratch(8), plan.Int(1)).Want(1).As("wait for vitrun")
-	joinOps(b, pidfd, join&^unix.CLONE_NEWPID, user)
+	joinOps(b, pidfd, join, user)
 	b.Sys(plan.Stub, unix.SYS_FCHDIR, plan.Val(root))
 	b.Sys(plan.Stub, unix.SYS_CHROOT, b.Str(".")).Tolerate(unix.EPERM)
+	if late { // last, as in an exec: what processes in the pid namespace can see has nothing of the host any more
+		b.Fork()
+	}
 	for i, fd := range []int{h.in[0], h.out[1], h.err[1]} {
 		b.Sys(plan.Stub, unix.SYS_DUP3, plan.Int(fd), plan.Int(i), plan.Int(0))
 	}
