@@ -46,25 +46,34 @@ var nsFiles = [...]struct {
 	{"time", unix.CLONE_NEWTIME},
 }
 
-// GatherExec compares the namespaces of init with our own by inode; setns(2) into the own user namespace is EINVAL.
+// Differing are the CLONE_NEW* flags of the namespaces of pid that are not our own, by inode: setns(2) into the own user namespace is EINVAL.
+func Differing(pid int) (flags int, err error) {
+	for _, n := range nsFiles {
+		var own, theirs unix.Stat_t
+		if err := unix.Stat("/proc/"+itoa(pid)+"/ns/"+n.name, &theirs); err != nil {
+			if n.flag == unix.CLONE_NEWTIME { // Linux 5.6, and where it is built in
+				continue
+			}
+			return 0, err
+		}
+		if err := unix.Stat("/proc/self/ns/"+n.name, &own); err != nil {
+			return 0, err
+		}
+		if own.Ino != theirs.Ino {
+			flags |= n.flag
+		}
+	}
+	return flags, nil
+}
+
+// GatherExec looks at the container and at our own files.
 func GatherExec(in *ExecInput) error {
 	f := &in.Facts
 	f.EUID = unix.Geteuid()
 	proc := "/proc/" + itoa(in.PID)
-	for _, n := range nsFiles {
-		var own, theirs unix.Stat_t
-		if err := unix.Stat(proc+"/ns/"+n.name, &theirs); err != nil {
-			if n.flag == unix.CLONE_NEWTIME {
-				continue
-			}
-			return err
-		}
-		if err := unix.Stat("/proc/self/ns/"+n.name, &own); err != nil {
-			return err
-		}
-		if own.Ino != theirs.Ino {
-			f.Namespaces |= n.flag
-		}
+	var err error
+	if f.Namespaces, err = Differing(in.PID); err != nil {
+		return err
 	}
 	f.Chroot = f.Namespaces&unix.CLONE_NEWNS == 0
 	gatherStdio(&f.Facts)

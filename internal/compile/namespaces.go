@@ -14,7 +14,6 @@ import (
 type namespaces struct {
 	fresh, joins int
 	late         bool // the user namespace is unshared by the stub: 0 is not in the map (an execve would lose every capability), or others are joined first
-	v2           bool
 	cgroupMade   bool // the stub has unshared it
 	inGroup      bool // the clone goes into the container's cgroup, so its cgroup namespace is right
 }
@@ -53,7 +52,6 @@ func (n *namespaces) cgroupLate() int {
 }
 
 func (c *c) namespaceKinds() error {
-	c.ns.v2 = c.in.Facts.V2
 	c.ns.inGroup = c.in.Facts.V2 && c.in.Group != nil
 	for k, ns := range c.spec.Linux.Namespaces {
 		f, _ := spec.CloneFlag(ns.Type)

@@ -138,15 +138,6 @@ func (c *container) waiting(comm string) bool {
 	return exe == "" || c.stub == "" || exe == c.stub
 }
 
-func readlink(path string) (string, error) {
-	var b [512]byte
-	n, err := unix.Readlink(path, b[:])
-	if err != nil {
-		return "", err
-	}
-	return string(b[:n]), nil
-}
-
 func (c *container) group() *cgroup.Group { return cgroup.FromPaths(c.cgroups) }
 
 // ociState is what hooks read and what state prints.

@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"vitro/internal/compile"
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
@@ -26,7 +27,11 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 		return ErrNotRunning
 	}
 	defer unix.Close(pidfd)
-	p := c.hookProgram(hook, kind, s, h, pidfd)
+	flags, err := compile.Differing(c.init.pid)
+	if err != nil { // never a hook of the container in the host's namespaces because init is gone
+		return ErrNotRunning
+	}
+	p := c.hookProgram(hook, kind, s, h, pidfd, flags)
 	l, err := stub.Run(p, true, stub.Options{Fallback: c.dir, Warn: c.r.warn})
 	if err != nil {
 		return err
@@ -34,10 +39,10 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 	return h.wait(hook, l.PID, l.PIDFD)
 }
 
-func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd int) *plan.Program {
+func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int) *plan.Program {
 	b := plan.NewBuilder(64)
 	b.Field("hooks", hook.Path)
-	join, user := c.differing()
+	join, user := uint64(flags&^unix.CLONE_NEWUSER), flags&unix.CLONE_NEWUSER != 0
 	root := b.Slot()
 	proc := "/proc/" + sys.Itoa(c.init.pid)
 	// Init's own root: setns would land on whatever is mounted over "/", which before the pivot is the container's.
@@ -96,37 +101,6 @@ func joinOps(b *plan.Builder, pidfd int, others uint64, user bool) {
 	if others != 0 {
 		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).As("join the namespaces of the container")
 	}
-}
-
-// differing is the set of init's namespaces that are not this process's, and whether its user namespace is one of them:
-// setns(2) into the own user namespace is EINVAL.
-func (c *container) differing() (others uint64, user bool) {
-	proc := "/proc/" + sys.Itoa(c.init.pid) + "/ns/"
-	for _, ns := range [...]struct {
-		file string
-		flag uint64
-	}{
-		{"cgroup", unix.CLONE_NEWCGROUP},
-		{"ipc", unix.CLONE_NEWIPC},
-		{"mnt", unix.CLONE_NEWNS},
-		{"net", unix.CLONE_NEWNET},
-		{"pid", unix.CLONE_NEWPID},
-		{"time", unix.CLONE_NEWTIME},
-		{"user", unix.CLONE_NEWUSER},
-		{"uts", unix.CLONE_NEWUTS},
-	} {
-		a, err := readlink("/proc/self/ns/" + ns.file)
-		b, err2 := readlink(proc + ns.file)
-		if err != nil || err2 != nil || a == b {
-			continue
-		}
-		if ns.flag == unix.CLONE_NEWUSER {
-			user = true
-		} else {
-			others |= ns.flag
-		}
-	}
-	return others, user
 }
 
 // identityOps becomes the container's user, with its capabilities (CASES §1, identity).
