@@ -89,7 +89,7 @@ func (m *Manager) addBridge(n *Network) (err error) {
 		mtu = uplinkMTU()
 	}
 	mac, _ := net.ParseMAC("02:42:" + n.ID[0:2] + ":" + n.ID[2:4] + ":" + n.ID[4:6] + ":" + n.ID[6:8])
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Link, MTU: mtu, HardwareAddr: mac, Flags: net.FlagUp, TxQLen: -1}}
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Link, MTU: mtu, HardwareAddr: mac, TxQLen: -1}}
 	if err := netlink.LinkAdd(br); err != nil {
 		return fmt.Errorf("link %s: %w", n.Link, err)
 	}
@@ -101,12 +101,46 @@ func (m *Manager) addBridge(n *Network) (err error) {
 	if err := netlink.LinkSetAlias(br, m.alias(n)); err != nil {
 		return fmt.Errorf("link %s: alias: %w", n.Link, err)
 	}
+	// The kernel asks for a forwarded packet's neighbour with the link-local address, so without DAD from the start.
+	if err := setSysctl("/proc/sys/net/ipv6/conf/"+n.Link+"/accept_dad", "0"); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(br); err != nil {
+		return fmt.Errorf("link %s up: %w", n.Link, err)
+	}
 	_, err = m.configureBridge(n, br)
+	return err
+}
+
+// bridgedFiltered tells whether frames within a bridge can be made to pass chain forward (br_netfilter is there).
+func bridgedFiltered() bool {
+	_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")
+	return err == nil
+}
+
+// filterBridged makes the frames within one bridge pass the IP chains, whatever the host's sysctl says.
+func filterBridged(br netlink.Link) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(br.Attrs().Index)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(nl.IFLA_BR_NF_CALL_IPTABLES, []byte{1})
+	data.AddRtAttr(nl.IFLA_BR_NF_CALL_IP6TABLES, []byte{1})
+	req.AddData(info)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
 
 // configureBridge adds what is missing of addresses and sysctls.
 func (m *Manager) configureBridge(n *Network, br netlink.Link) (changed bool, err error) {
+	if !n.flag(OptICC) && bridgedFiltered() {
+		if err := filterBridged(br); err != nil {
+			return false, fmt.Errorf("link %s: nf_call_iptables: %w", n.Link, err)
+		}
+	}
 	for _, s := range n.Subnets {
 		a := &netlink.Addr{IPNet: ipnet(netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))}
 		if s.Gateway.Is6() {
@@ -185,7 +219,7 @@ func deleteLink(name string) error {
 }
 
 // addVeth makes the pair as it shall be in one message: the host's end up and in the bridge, the container's end in its
-// namespace with name and MAC, up.
+// namespace with name and MAC.
 func addVeth(e *Endpoint, bridge, nsfd int) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -198,8 +232,7 @@ func addVeth(e *Endpoint, bridge, nsfd int) error {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	inner := nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
-	inner.Flags, inner.Change = unix.IFF_UP, unix.IFF_UP
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC) // not up: veth_open wants its peer, which comes after it
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.IfName))
 	peer.AddRtAttr(unix.IFLA_MTU, mtu)
 	mac, err := net.ParseMAC(e.MAC)
@@ -216,7 +249,8 @@ func addVeth(e *Endpoint, bridge, nsfd int) error {
 }
 
 // setPort notes the pair's indexes and sets the bridge port: hairpin, for a container that connects to its own published
-// port while bridge-nf-call-iptables translates in the bridge; isolated, for a network without inter-container traffic.
+// port while br_netfilter translates in the bridge; isolated, for a network without inter-container traffic if chain
+// forward does not see it.
 func setPort(n *Network, e *Endpoint) error {
 	l, err := netlink.LinkByName(e.HostLink)
 	if err != nil {
@@ -229,7 +263,7 @@ func setPort(n *Network, e *Endpoint) error {
 	req.AddData(msg)
 	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
 	port.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
-	if !n.flag(OptICC) {
+	if !n.flag(OptICC) && !bridgedFiltered() {
 		port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, []byte{1})
 	}
 	req.AddData(port)
@@ -291,13 +325,10 @@ func configure(h *netlink.Handle, e *Endpoint) (changed bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("%s in the container: %w", e.IfName, err)
 		}
-		e.Index, e.MAC = l.Attrs().Index, l.Attrs().HardwareAddr.String()
-		if link = l; l.Attrs().Flags&net.FlagUp == 0 {
-			if err := h.LinkSetUp(l); err != nil {
-				return false, fmt.Errorf("%s up: %w", e.IfName, err)
-			}
-			changed = true
-		}
+		e.Index, e.MAC, link = l.Attrs().Index, l.Attrs().HardwareAddr.String(), l
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return false, fmt.Errorf("%s up: %w", e.IfName, err)
 	}
 	did := func(what string, err error) error {
 		if err == nil {
