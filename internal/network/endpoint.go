@@ -211,7 +211,7 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 		settle(e.HostLink, n.Link)
 	}
 	if els := endpointElements(e); len(els) > 0 {
-		err := t.do("rules", func() error { return m.changeRules(els, nil) }, func() { m.removeRules(els) })
+		err := t.do("rules", func() error { return m.publish(els) }, func() { m.removeRules(els) })
 		if err != nil {
 			return err
 		}
@@ -221,6 +221,18 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 		e.State = Attached
 		return m.writeEndpoint(e)
 	}, nil)
+}
+
+// publish adds elements, and makes the table first if somebody flushed it.
+func (m *Manager) publish(els []element) error {
+	err := m.changeRules(els, nil)
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if _, err := m.setRules(); err != nil {
+		return err
+	}
+	return m.changeRules(els, nil)
 }
 
 func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
@@ -235,10 +247,7 @@ func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint
 }
 
 func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
-	if err := m.ensure(t, n); err != nil {
-		return err
-	}
-	br, err := m.bridge(n)
+	br, err := m.ensure(t, n, len(e.Ports) > 0)
 	if err != nil {
 		return err
 	}

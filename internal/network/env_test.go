@@ -318,7 +318,7 @@ func (w *world) snapshot(c *ns) []string {
 		if k != nil {
 			out = append(out, "table, intact: "+strconv.FormatBool(k.intact))
 			for e := range k.elements {
-				out = append(out, fmt.Sprintf("element %q %q %q %q %v", e.set, e.key, e.keyEnd, e.val, e.end))
+				out = append(out, fmt.Sprintf("element %q %q %q %q", e.set, e.key, e.keyEnd, e.val))
 			}
 		}
 		return look("")

@@ -226,6 +226,12 @@ func TestReconcile(t *testing.T) {
 	}
 	before = w.snapshot(web)
 	check("owner gone")
+
+	w.host.do(flushRuleset)
+	late, _ := w.container("late", "blue", "8091:80") // heals the table for all
+	late.echo(80)
+	w.lan.wantAnswer("tcp", hostIP+":8091", lanIP)
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
 }
 
 func TestFailureLeavesNothing(t *testing.T) {

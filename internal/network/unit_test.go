@@ -195,9 +195,6 @@ func (e element) render(d setDef) string {
 	if e.keyEnd != "" {
 		s += " to " + fields(e.keyEnd, d.key)
 	}
-	if e.end {
-		s = "until " + s
-	}
 	if d.data != nil {
 		s += " : " + fields(e.val, d.data)
 	}
