@@ -117,6 +117,11 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 			return nil, fmt.Errorf("--publish: containers on driver %s are reached at their own addresses", n.Driver)
 		}
 	}
+	for _, p := range r.Ports {
+		if p.HostPort == 0 {
+			return nil, fmt.Errorf("--publish %d: not reserved", p.Port)
+		}
+	}
 	if n.Internal && len(r.Ports) > 0 {
 		return nil, fmt.Errorf("--publish: network %s is internal", n.Name)
 	}

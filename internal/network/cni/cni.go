@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 	types "github.com/containernetworking/cni/pkg/types/100"
@@ -38,34 +37,22 @@ func (p *Plugins) lib() *libcni.CNIConfig {
 	return libcni.NewCNIConfigWithCacheDir(dirs, p.CacheDir, nil)
 }
 
-// Names are the configurations that can be used.
+// Names are the configuration lists that there are.
 func (p *Plugins) Names() ([]string, error) {
-	dir := cmp.Or(p.ConfDir, defaultConfDir)
-	files, err := libcni.ConfFiles(dir, []string{".conflist", ".conf", ".json"})
+	files, err := libcni.ConfFiles(cmp.Or(p.ConfDir, defaultConfDir), []string{".conflist"})
 	if err != nil {
 		return nil, fmt.Errorf("cni: %w", err)
 	}
 	var names []string
 	for _, f := range files {
-		list, err := load(f)
+		list, err := libcni.NetworkConfFromFile(f)
 		if err != nil {
 			return nil, fmt.Errorf("cni: %s: %w", f, err)
 		}
 		names = append(names, list.Name)
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
-func load(file string) (*libcni.NetworkConfigList, error) {
-	if strings.HasSuffix(file, ".conflist") {
-		return libcni.NetworkConfFromFile(file)
-	}
-	conf, err := libcni.ConfFromFile(file) //nolint:staticcheck // single plugin files are still in use
-	if err != nil {
-		return nil, err
-	}
-	return libcni.ConfListFromConf(conf)
+	return names, nil
 }
 
 // Add runs the plugins of a list and notes in the endpoint what they made.
