@@ -318,6 +318,24 @@ func deleteInside(e *Endpoint, nsfd int) error {
 	})
 }
 
+// Rename notes a container's new name in its endpoints.
+func (m *Manager) Rename(ctx context.Context, container, name string) error {
+	if err := checkName(container); err != nil {
+		return err
+	}
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	eps, err := m.endpoints(Filter{Container: container})
+	for _, e := range eps {
+		e.Name = name
+		err = errors.Join(err, m.writeEndpoint(e))
+	}
+	return err
+}
+
 // Detach undoes Attach, whether the namespace is still there or not. No such endpoint is no error.
 func (m *Manager) Detach(ctx context.Context, container, network string) error {
 	n, err := m.Get(ctx, network)
@@ -345,14 +363,14 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	var errs []error
 	for _, e := range eps {
 		e.State = Detaching
-		errs = append(errs, m.unpublish(e), m.writeEndpoint(e))
+		errs = append(errs, m.writeEndpoint(e), m.at("detaching"), m.unpublish(e), m.at("unpublished"))
 	}
 	unlock()
 	if err := errors.Join(append(errs, err)...); err != nil || len(eps) == 0 {
 		return err
 	}
 	for _, e := range eps {
-		errs = append(errs, m.deleteLinkOf(ctx, e))
+		errs = append(errs, m.deleteLinkOf(ctx, e), m.at("link deleted"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -423,6 +441,9 @@ func (m *Manager) forget(e *Endpoint) error {
 	m.dropLease(e, e.IP4)
 	m.dropLease(e, e.IP6)
 	m.dropPorts(e)
+	if err := m.at("index dropped"); err != nil {
+		return err
+	}
 	if err := m.removeEndpoint(e); err != nil {
 		return fmt.Errorf("endpoint %s: %w", e.label(), err)
 	}
