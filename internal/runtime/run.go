@@ -48,7 +48,7 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 	}
 	switch lerr := m.lock(); lerr {
 	case nil:
-		if derr := m.destroy(); err == nil {
+		if derr := m.destroy(false); err == nil {
 			err = derr
 		}
 	case error(ErrNotExist): // deleted by another
