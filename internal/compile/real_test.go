@@ -235,7 +235,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"not in PATH", func(s *specs.Spec) { s.Process.Args = []string{"foo"} }, `exec: "foo": executable file not found in $PATH`},
 		{"missing file", func(s *specs.Spec) { s.Process.Args = []string{"/foo"} }, `exec: "/foo": stat /foo: no such file or directory`},
-		{"folder", func(s *specs.Spec) { s.Process.Args = []string{"/etc"} }, `exec: "/etc": is a directory`},
+		{"folder", func(s *specs.Spec) { s.Process.Args = []string{"/etc"} }, `exec: "/etc": is a directory: permission denied`},
 		{"not executable", func(s *specs.Spec) { s.Process.Args = []string{"/etc/passwd"} }, `exec: "/etc/passwd": permission denied`},
 		{"bind source", func(s *specs.Spec) { addMount(s, "/x", "bind", "/no/such", "bind") }, `mounts[7] (/x): clone the tree of /no/such: no such file or directory`},
 		{"file on folder", func(s *specs.Spec) { addMount(s, "/etc", "bind", "/dev/null", "bind") }, `mounts[7] (/etc): bind /dev/null: not a directory`},
