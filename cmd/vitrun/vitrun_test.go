@@ -142,7 +142,7 @@ func TestBadInput(t *testing.T) {
 		"missing rootfs": {func(s *specs.Spec) { s.Root.Path = "nope" }, nil, "", "root.path (DIR/nope): no such file or directory"},
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},
-		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory`},
+		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory: permission denied`},
 		"too little memory": {
 			func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
 			"unable to start container process: container init was OOM-killed (memory limit too low?)",
