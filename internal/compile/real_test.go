@@ -153,6 +153,14 @@ func TestReal(t *testing.T) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 86400 * 1000}, "monotonic": {Secs: 5, Nanosecs: 7}}
 		}, []string{"864", "monotonic           5         7", "boottime     86400000         0"}},
+		{"null device as stdio", "readlink /proc/self/fd/0; stat -L -c %d /dev/null /proc/self/fd/0 | uniq | wc -l; chmod 600 /proc/self/fd/0; stat -c %a /dev/null", func(t *testing.T, _ *specs.Spec) {
+			t.Cleanup(func() {
+				if st, err := os.Stat("/dev/null"); err != nil || st.Mode().Perm() != 0o666 {
+					t.Error("the host's null device was changed")
+					_ = os.Chmod("/dev/null", 0o666)
+				}
+			})
+		}, []string{"/dev/null\n1\n600\n"}},
 		{"host names", "hostname; dnsdomainname || cat /proc/sys/kernel/domainname", func(_ *testing.T, s *specs.Spec) { s.Hostname, s.Domainname = "h1", "example.org" }, []string{"h1\n"}},
 		{"sysctl", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni", func(_ *testing.T, s *specs.Spec) {
 			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel/shmmni": "4000"}
