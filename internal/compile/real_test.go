@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"vitro/internal/cgroup"
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
@@ -203,9 +204,9 @@ func TestReal(t *testing.T) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: c, Effective: c, Permitted: c, Inheritable: c, Ambient: c}
 		}, []string{"CapAmb:\t0000000000000400", "CapBnd:\t0000000000000400"}},
 		{"env", "env", func(_ *testing.T, s *specs.Spec) { s.Process.Env = append(s.Process.Env, "A=1", "A=2", "HOME=") }, []string{"A=2", "!A=1", "HOME=/root"}},
-		{"cgroup mount without a cgroup namespace", "ls /sys/fs/cgroup; ls /sys/fs/cgroup/pids | head -3; cat /proc/mounts", func(_ *testing.T, s *specs.Spec) {
+		{"cgroup mount without a cgroup namespace", "cd /sys/fs/cgroup; [ -d pids ] && cd pids; echo procs $(cat cgroup.procs) folders */; cat /proc/self/mountinfo", func(_ *testing.T, s *specs.Spec) {
 			dropNS(s, specs.CgroupNamespace)
-		}, []string{"/sys/fs/cgroup cgroup"}},
+		}, []string{"procs 1 2 folders */\n", "/ID /sys/fs/cgroup", "! / /sys/fs/cgroup/"}},
 		{"shared host namespaces", "echo $$; readlink /proc/self/ns/net", func(_ *testing.T, s *specs.Spec) {
 			dropNS(s, specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace)
 			s.Hostname = ""
@@ -221,11 +222,20 @@ func TestReal(t *testing.T) {
 			if c.name == "user namespace without root" {
 				must(t, os.Chmod(s.Root.Path+"/tmp", 0o777))
 			}
+			id := testenv.ID(t)
+			if strings.HasPrefix(c.name, "cgroup mount") {
+				layout, err := cgroup.Detect()
+				must(t, err)
+				in.Group, err = layout.Group("", id)
+				must(t, err)
+				t.Cleanup(func() { must(t, in.Group.Undo()) })
+			}
 			if _, err := runInput(t, in, nil); err != nil {
 				t.Fatal(err)
 			}
 			got := output(t, s)
 			for _, w := range c.want {
+				w = strings.ReplaceAll(w, "/ID ", "/"+id+" ")
 				if no, ok := strings.CutPrefix(w, "!"); ok == strings.Contains(got, strings.TrimPrefix(w, "!")) {
 					t.Errorf("want %q (%q) in:\n%s", w, no, got)
 				}
