@@ -133,7 +133,10 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	}
 	l, err := stub.Run(p, true, stub.Options{Call: noCalls, Fallback: c.dir, Warn: c.r.warn})
 	con.closeFar()
-	return l, inInit(err)
+	if err != nil {
+		err = inInit(c.refusal(err, o.Process.NoNewPrivileges))
+	}
+	return l, err
 }
 
 // inGroup says how the process gets into the cgroup: by the clone on v2, by writes of its pid elsewhere.
