@@ -29,6 +29,7 @@ type Facts struct {
 	Rootfs    string // absolute path of root.path
 	Home      string // from the rootfs' /etc/passwd
 	EUID      int
+	EGID      int
 	SourceDir []bool  // per mount: the bind source is a folder
 	StdioNull [3]bool // fd 0-2 is the null device: its owner is left alone
 	StdioOpen [3]bool

@@ -45,7 +45,7 @@ func (c *c) sources() error {
 		if err := c.checkBelowProc(m); err != nil {
 			return err
 		}
-		if insideOnly(m.Source) {
+		if insideOnly(m.Source) || c.rootless() {
 			continue
 		}
 		m.tree = c.Slot()
