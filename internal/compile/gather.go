@@ -43,6 +43,7 @@ func Gather(in *Input) error {
 			}
 		}
 	}
+	gatherTargets(in)
 	gatherStdio(f)
 	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {
