@@ -72,14 +72,19 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
 func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
 
-// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id; file 3 is the client, file 4
-// the container's lock.
+// The monitor's inherited files.
+const (
+	monitorClient = 3
+	monitorLock   = 4 // the container's lock
+)
+
+// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id.
 func RunMonitor(argv []string) int {
 	if len(argv) != 4 {
 		return 2
 	}
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
+	syscall.CloseOnExec(monitorClient)
+	syscall.CloseOnExec(monitorLock)
 	if err := runMonitor(argv[1], argv[2], argv[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "vitro-monitor:", err)
 		return 1
@@ -95,10 +100,14 @@ func runMonitor(root, runRoot, id string) (err error) {
 	if err := os.MkdirAll(s.e.runDir(id), 0o700); err != nil {
 		return err
 	}
-	return monitor.Run(os.NewFile(3, "client"), monitor.Config{
+	return monitor.Run(os.NewFile(monitorClient, "client"), monitor.Config{
 		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
 		LogPath: s.e.LogPath(id), RunDir: s.e.runDir(id),
-		Start: s.start, Exited: s.exited, Code: FailureCode,
+		Start: s.start, Code: FailureCode,
+		Exited: func(exit int, failed error) {
+			s.exited(exit, failed)
+			_ = syscall.Flock(monitorLock, syscall.LOCK_UN) // clients may still be served
+		},
 	})
 }
 
