@@ -111,6 +111,7 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	var o engine.StartOptions
 	if !f.Detach {
 		o = engine.StartOptions{Stdin: f.Interactive, Stdout: os.Stdout, Stderr: os.Stderr}
+		o.Here = f.AutoRemove && f.sigProxy && !f.Tty // nothing that it could be detached by
 	}
 	s := newSession(f.Tty, f.Interactive, keys)
 	if !f.Detach {

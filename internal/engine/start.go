@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -26,6 +25,9 @@ const MonitorArg0 = "vitro-monitor"
 type StartOptions struct {
 	Stdout, Stderr *os.File // nil: not attached
 	Stdin          bool     // the caller wants the container's input
+	// Here makes the caller the monitor: no second process, and half the time. The caller stays until the end and passes
+	// signals on; if it is killed, the container is without a monitor.
+	Here bool
 }
 
 // startRequest goes from Start to the monitor: what Start knows already.
@@ -33,10 +35,10 @@ type startRequest struct {
 	Layers []string // lowerdirs, top first
 }
 
-// Start hands the container and its lock to a new monitor process. The first message of the client is Started or Failed.
+// Start hands the container and its lock to a monitor. The first message of the client is Started or Failed.
 func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
-	defer lock.Close()
 	fail := func(err error) (*monitor.Client, error) {
+		defer lock.Close()
 		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
 	}
 	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
@@ -48,25 +50,43 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 		return fail(err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
-	defer theirs.Close()
 	client, err := monitor.NewClient(os.NewFile(uintptr(pair[0]), "monitor"))
 	if err != nil {
-		return fail(err)
-	}
-	cmd := exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
-		Stderr:     lock, // for a panic, which nobody hears otherwise
-		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if err := cmd.Start(); err != nil {
-		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
 	if err := client.Send(monitor.Request{Stdin: o.Stdin, Start: request}, o.Stdout, o.Stderr); err != nil {
 		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
+	if o.Here {
+		own := *c
+		go e.monitor(&own, theirs, lock, true)
+		return client, nil
+	}
+	defer theirs.Close()
+	if err := e.spawnMonitor(c.ID, theirs, lock); err != nil {
+		client.Close()
+		return fail(err)
+	}
+	lock.Close()
 	return client, nil
+}
+
+// spawnMonitor starts a process for RunMonitor. Its standard error, where a panic goes, is the lock file. ForkExec, since
+// os/exec forks a first time to try pidfds.
+func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
+		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
+		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
+	})
+	return err
 }
 
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
@@ -92,21 +112,26 @@ func RunMonitor(argv []string) int {
 	return 0
 }
 
-func runMonitor(root, runRoot, id string) (err error) {
-	s := &starter{e: &Engine{Root: root, RunRoot: runRoot}}
-	if s.c, err = s.e.readRecord(id); err != nil {
+func runMonitor(root, runRoot, id string) error {
+	e := &Engine{Root: root, RunRoot: runRoot}
+	c, err := e.readRecord(id)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.e.runDir(id), 0o700); err != nil {
-		return err
-	}
-	return monitor.Run(os.NewFile(monitorClient, "client"), monitor.Config{
-		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
-		LogPath: s.e.LogPath(id), RunDir: s.e.runDir(id),
+	return e.monitor(c, os.NewFile(monitorClient, "client"), os.NewFile(monitorLock, "lock"), false)
+}
+
+// monitor looks after a container from its start to its end; lock is its own.
+func (e *Engine) monitor(c *Container, client, lock *os.File, here bool) error {
+	defer lock.Close()
+	s := &starter{e: e, c: c}
+	return monitor.Run(client, monitor.Config{
+		Tty: c.Config.Tty, OpenStdin: c.Config.OpenStdin, StdinOnce: c.Config.StdinOnce,
+		LogPath: e.LogPath(c.ID), RunDir: e.runDir(c.ID), Here: here,
 		Start: s.start, Code: FailureCode,
 		Exited: func(exit int, failed error) {
 			s.exited(exit, failed)
-			_ = syscall.Flock(monitorLock, syscall.LOCK_UN) // clients may still be served
+			_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) // clients may still be served
 		},
 	})
 }

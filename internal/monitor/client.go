@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ type client struct {
 	c      *conn
 	hup    unix.PollFd
 	broken func(stream int) // called when nobody reads what the client stands for; nil: the container goes on
+	stays  bool             // until the container ends, whatever breaks
 
 	mu      sync.Mutex
 	changed sync.Cond   // size, writing, ending, gone
@@ -32,6 +34,8 @@ type chunk struct {
 	stream int
 	b      []byte
 }
+
+const forever = time.Duration(math.MaxInt64)
 
 // queueSize is where a client that does not read holds the container up.
 const queueSize = 64 << 10
@@ -116,6 +120,9 @@ func (c *client) tellBroken(stream int) {
 	if c.broken != nil {
 		c.broken(stream)
 		wait = patience
+	}
+	if c.stays {
+		wait = forever
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

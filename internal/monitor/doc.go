@@ -1,5 +1,6 @@
 // Package monitor is the parent process of a container: it owns the terminal or the pipes, writes the log, serves clients
-// that attach, and waits for the end. One small process a container; it outlives the command that started it.
+// that attach, and waits for the end. One small process a container, which outlives the command that started it; or that
+// command itself (Config.Here).
 //
 // A client gives the monitor its own standard output and error (SCM_RIGHTS on a SOCK_SEQPACKET socket, unix(7)) and gets
 // the container's input in return: the terminal's master or the write end of a pipe. So no byte passes through a third

@@ -27,7 +27,8 @@ type Config struct {
 	OpenStdin bool
 	StdinOnce bool   // the container's input ends with its first client
 	LogPath   string // empty: no log
-	RunDir    string // folder for the sockets
+	RunDir    string // folder for the sockets, made if missing
+	Here      bool   // the client that starts the container is this process: it is not let go before the end
 
 	// Start runs the container and returns the pid of its init, a child of this process.
 	Start func(request []byte, io Stdio) (pid int, err error)
@@ -69,7 +70,7 @@ func Run(first *os.File, o Config) error {
 		return fmt.Errorf("start request: %w", err)
 	}
 	cl := m.add(c, req, files)
-	cl.broken = m.hangUp
+	cl.broken, cl.stays = m.hangUp, o.Here
 	if err := m.start(req.Start); err != nil {
 		if m.ln != nil {
 			m.ln.Close()
@@ -100,6 +101,9 @@ func shrink() {
 func (m *Monitor) start(request []byte) error {
 	var io Stdio
 	var err error
+	if err = os.MkdirAll(m.o.RunDir, 0o700); err != nil {
+		return err
+	}
 	if m.ln, err = listen("unixpacket", filepath.Join(m.o.RunDir, "attach.sock")); err != nil {
 		return err
 	}
