@@ -239,6 +239,7 @@ func (s *starter) exited(exit int, failed error) {
 		_ = s.e.remove(c)
 		return
 	}
+	c.OOMKilled = failed == nil && oomKilled(c.ID)
 	_ = s.e.runtime().Delete(c.ID, true)
 	_ = s.e.writeRecord(c)
 	os.RemoveAll(s.e.runDir(c.ID))
