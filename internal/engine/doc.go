@@ -2,7 +2,7 @@
 //
 //	<root>/containers/<id>/container.json   the record (Container)
 //	<root>/containers/<id>/lock             flocked by whoever looks after the container: its maker, then its monitor
-//	<root>/containers/<id>/{upper,work}     overlayfs' writable layer
+//	<root>/containers/<id>/{upper,work}     overlayfs' writable layer; or rootfs, a copy, where overlayfs does not work
 //	<root>/containers/<id>/{hosts,hostname,resolv.conf,ID-json.log}
 //	<root>/names/<name>                     symbolic link to the id
 //	<run root>/<id>/state.json              pid and start time of the running process

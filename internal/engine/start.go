@@ -184,11 +184,7 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	m, err := snapshot.OverlayDriver{}.Prepare(context.Background(), e.dir(c.ID), layers, snapshot.Options{Volatile: c.HostConfig.AutoRemove})
-	if err != nil {
-		return o, nil, err
-	}
-	root, _, err := m.Open()
+	root, err := e.mountRoot(c, layers)
 	if err != nil {
 		return o, nil, err
 	}
@@ -213,6 +209,36 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
 }
 
+// mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
+// copy of the layers. The record says which.
+func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
+	ctx, dir := context.Background(), e.dir(c.ID)
+	o := snapshot.Options{Volatile: c.HostConfig.AutoRemove}
+	m, err := snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
+	if err != nil {
+		return nil, err
+	}
+	root, _, failed := m.Open()
+	if failed == nil {
+		return root, nil
+	}
+	d, why := snapshot.Choose(dir)
+	if why == nil { // it is this one only that overlayfs does not take
+		return nil, failed
+	}
+	for _, own := range []string{"upper", "work"} {
+		if err := os.RemoveAll(e.dir(c.ID, own)); err != nil {
+			return nil, err
+		}
+	}
+	if m, err = d.Prepare(ctx, dir, layers, o); err != nil {
+		return nil, errors.Join(why, err)
+	}
+	c.Driver = d.Name()
+	root, _, err = m.Open()
+	return root, err
+}
+
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
@@ -221,8 +247,8 @@ func (s *starter) started(pid int) error {
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
-	if s.c.HostConfig.AutoRemove {
-		return nil
+	if s.c.HostConfig.AutoRemove && s.c.Driver == "" {
+		return nil // the record on disk says all that matters
 	}
 	return s.e.writeRecord(s.c)
 }
