@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
 	"vitro/internal/runtime"
@@ -125,10 +127,14 @@ func runMonitor(root, runRoot, id string) error {
 func (e *Engine) monitor(c *Container, client, lock *os.File, here bool) error {
 	defer lock.Close()
 	s := &starter{e: e, c: c}
+	var exec func([]byte) (int, error)
+	if !here { // standard input and output are in use there
+		exec = s.exec
+	}
 	return monitor.Run(client, monitor.Config{
 		Tty: c.Config.Tty, OpenStdin: c.Config.OpenStdin, StdinOnce: c.Config.StdinOnce,
 		LogPath: e.LogPath(c.ID), RunDir: e.runDir(c.ID), Here: here,
-		Start: s.start, Code: FailureCode,
+		Start: s.start, Exec: exec, Code: FailureCode,
 		Exited: func(exit int, failed error) {
 			s.exited(exit, failed)
 			_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) // clients may still be served
@@ -179,6 +185,14 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 		return 0, err
 	}
 	return st.Pid, s.started(st.Pid)
+}
+
+func (s *starter) exec(request []byte) (pid int, err error) {
+	var p specs.Process
+	if err := json.Unmarshal(request, &p); err != nil {
+		return 0, err
+	}
+	return s.e.execNull(s.c.ID, &p)
 }
 
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process

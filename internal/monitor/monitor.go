@@ -35,6 +35,9 @@ type Config struct {
 	// Exited notes the end, or why there was no start. It is called once, after all output is in the log, and before
 	// clients are told.
 	Exited func(exit int, failed error)
+	// Exec starts a further process in the container, without files, and returns its pid, a child of this process. Nil:
+	// refused.
+	Exec func(request []byte) (pid int, err error)
 	// Code gives the exit status of a failed start: 125, 126 or 127.
 	Code func(error) int
 }
@@ -52,6 +55,8 @@ type Monitor struct {
 	ending  bool // the init is gone
 	copies  sync.WaitGroup
 	pid     int
+
+	execs sync.Mutex // one at a time
 }
 
 // Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
@@ -278,10 +283,39 @@ func (m *Monitor) accept() {
 				c.Close()
 				return
 			}
+			if req.Exec != nil {
+				closeAll(files)
+				m.exec(cn, req.Exec)
+				return
+			}
 			cl := m.add(cn, req, files)
 			m.greet(cl, req)
 			m.watch(cl)
 		}()
+	}
+}
+
+// exec starts a detached process and reaps it: as long as it is a zombie, the container's pid namespace, and with it the
+// init, does not end (zap_pid_ns_processes), and the host's own init may take its time.
+func (m *Monitor) exec(c *conn, request []byte) {
+	defer c.c.Close()
+	if m.o.Exec == nil {
+		_ = c.send(Message{Event: Refused})
+		return
+	}
+	m.execs.Lock()
+	pid, err := m.o.Exec(request)
+	m.execs.Unlock()
+	if err != nil {
+		_ = c.send(Message{Event: Failed, Code: m.o.Code(err), Error: err.Error()})
+		return
+	}
+	_ = c.send(Message{Event: Started, PID: pid})
+	c.c.Close()
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
 	}
 }
 

@@ -213,3 +213,31 @@ func TestBrokenPipe(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+func TestExec(t *testing.T) {
+	for want, exec := range map[string]func([]byte) (int, error){
+		Refused: nil,
+		Failed:  func([]byte) (int, error) { return 0, errors.New("no") },
+		Started: func(arg []byte) (int, error) {
+			return syscall.ForkExec("/bin/sh", []string{"sh", "-c", string(arg)}, nil)
+		},
+	} {
+		dir := t.TempDir()
+		c, noted := monitored(t, "read line", Config{OpenStdin: true, StdinOnce: true, RunDir: dir, Exec: exec})
+		if err := c.Send(Request{Stdin: true}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, in := next(t, c, Started)
+		two, err := Dial(dir + "/attach.sock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := two.Send(Request{Exec: []byte("exit 0")}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		next(t, two, want)
+		two.Close()
+		in.Close()
+		<-noted
+	}
+}
