@@ -106,7 +106,7 @@ func (s *Server) serveUDP() {
 			continue // ICMP's word on an earlier answer
 		}
 		q := parse(buf[:n])
-		if q == nil {
+		if q == nil || n == len(buf) {
 			continue
 		}
 		s.answer(q, func(r *dns.Msg) {
@@ -259,7 +259,7 @@ func (s *Server) known(names Names, ask dns.Question) ([]dns.RR, bool) {
 		}
 	}
 	if n := len(rrs); n > 1 {
-		k := int(s.turn.Add(1) % uint32(n))
+		k := int((s.turn.Add(1) - 1) % uint32(n))
 		rrs = append(rrs[k:n:n], rrs[:k]...)
 	}
 	return rrs, known
