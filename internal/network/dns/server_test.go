@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -484,3 +485,44 @@ func (fixed) Lookup(name string) ([]netip.Addr, bool) {
 }
 func (fixed) Reverse(a netip.Addr) (string, bool) { return "b.net", a.Is4() }
 func (fixed) Internal() bool                      { return true }
+
+// The C library's own resolver, with the files that a container gets.
+func TestGetent(t *testing.T) {
+	testenv.Need(t, testenv.MountNS, testenv.Tool("getent"), testenv.Tool("unshare"), testenv.Tool("ip"))
+	netns, up, dir := newNetNS(t), startUpstream(t, nil), t.TempDir()
+	r := Resolve([]byte("search corp.example\n"), Embedded, Options{})
+	hosts := Hosts(nil, []HostEntry{{netip.MustParseAddr("192.0.2.50"), "extra"}}, Self{Addrs: addrs("10.1.0.2"), Hostname: "a"})
+	for name, b := range map[string][]byte{"resolv.conf": r.File, "hosts": hosts} {
+		if err := os.WriteFile(dir+"/"+name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(script string) string {
+		var out []byte
+		err := inNetNS(netns, func() (err error) {
+			out, err = exec.Command("unshare", "-m", "sh", "-c", script).CombinedOutput()
+			return err
+		})
+		if err != nil {
+			return err.Error()
+		}
+		return strings.Join(strings.Fields(string(out)), " ")
+	}
+	serve(t, netns, Config{Names: NewRecords(testRecords(t), idA), Upstreams: []Upstream{up.addr}})
+	run("ip addr add 10.1.0.2/24 dev lo; ip addr add fd00::2/64 dev lo nodad") // else the C library does not ask for addresses (AI_ADDRCONFIG)
+	for args, want := range map[string]string{
+		"ahostsv4 b":            "10.1.0.3",
+		"ahostsv6 c":            "fd00::4",
+		"hosts 10.1.0.3":        "10.1.0.3 B.front",
+		"ahostsv4 extra":        "192.0.2.50",
+		"ahostsv4 a":            "10.1.0.2",
+		"ahostsv4 x":            "192.0.2.9",  // ndots:0: as it is first, then with the search domain
+		"ahostsv4 nx":           "192.0.2.9",  // nx.corp.example
+		"ahostsv4 many.example": "192.0.2.99", // too long for UDP
+	} {
+		script := "mount --bind " + dir + "/resolv.conf /etc/resolv.conf && mount --bind " + dir + "/hosts /etc/hosts && getent " + args
+		if got := run(script); !strings.Contains(got, want) {
+			t.Errorf("getent %s: %s, want %s", args, got, want)
+		}
+	}
+}
