@@ -15,6 +15,7 @@ const module = "vitro/"
 // levels: a package imports packages of a lower level only. A key covers the packages below it, which may import each
 // other; the longest key counts.
 var levels = map[string]int{
+	"internal/boot":  0,
 	"internal/sys":   0,
 	"internal/plan":  0,
 	"internal/spec":  0,
