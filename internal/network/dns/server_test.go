@@ -98,13 +98,11 @@ func startUpstream(t *testing.T, netns *os.File) *upstream {
 		}
 		return err
 	}
-	err := errors.New("")
-	if netns == nil {
-		err = open()
-	} else {
-		err = inNetNS(netns, open)
+	run := open
+	if netns != nil {
+		run = func() error { return inNetNS(netns, open) }
 	}
-	if err != nil {
+	if err := run(); err != nil {
 		t.Fatal(err)
 	}
 	u.addr = Upstream{netip.MustParseAddrPort(pc.LocalAddr().String()), netns != nil}
