@@ -142,7 +142,7 @@ func TestBadInput(t *testing.T) {
 		"missing rootfs": {func(s *specs.Spec) { s.Root.Path = "nope" }, nil, "", "root.path (DIR/nope): no such file or directory"},
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},
-		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory`},
+		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory: permission denied`},
 		"too little memory": {
 			func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
 			"unable to start container process: container init was OOM-killed (memory limit too low?)",
@@ -242,6 +242,66 @@ func TestStartReportsExecve(t *testing.T) {
 	expect(t, root, "", 0, "create", "-b", dir, id)
 	expect(t, root, "vitrun: unable to start container process: exec \"/bin/junk\": exec format error\n", 1, "start", id)
 	expect(t, root, "", 0, "delete", id)
+}
+
+// TestDeleteWithForeign: a process that was put into the container's cgroup from outside. A delete leaves it, and the folder, alone; with
+// --force it ends.
+func TestDeleteWithForeign(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		id := name(t)
+		root, dir := newRoot(t, id), bundle(t, func(*specs.Spec) {})
+		expect(t, root, "", 0, "create", "-b", dir, id)
+		foreign := exec.Command("sleep", "60")
+		must(t, foreign.Start())
+		var state struct {
+			Paths map[string]string `json:"cgroup_paths"`
+		}
+		b, err := os.ReadFile(filepath.Join(root, id, "state.json"))
+		must(t, err)
+		must(t, json.Unmarshal(b, &state))
+		for _, p := range state.Paths {
+			must(t, os.WriteFile(p+"/cgroup.procs", []byte(strconv.Itoa(foreign.Process.Pid)), 0))
+		}
+		if force {
+			expect(t, root, "", 0, "delete", "--force", id)
+		} else {
+			out, code := vitrun(t, root, "delete", id)
+			if code != 0 || !strings.HasPrefix(out, "vitrun: warning: the cgroup of container "+id+" stays: remove /sys/fs/cgroup/") {
+				t.Errorf("delete: %d %q", code, out)
+			}
+			must(t, foreign.Process.Kill())
+		}
+		_ = foreign.Wait()
+		if s := foreign.ProcessState.String(); s != "signal: killed" {
+			t.Errorf("foreign process: %s", s)
+		}
+		for _, p := range state.Paths {
+			if err := os.Remove(p); err == nil == force {
+				t.Errorf("remove %s: %v", p, err)
+			}
+		}
+	}
+}
+
+func TestSeccompRefusesStart(t *testing.T) {
+	for calls, want := range map[string]string{
+		"execve":        `exec "true": operation not permitted (linux.seccomp refuses execve)`,
+		"execve write":  "container init ended before its execve: linux.seccomp refuses execve, write",
+		"capset execve": "process.capabilities: set effective, permitted and inheritable: operation not permitted (linux.seccomp refuses capset, execve)",
+	} {
+		id := name(t)
+		root, dir := newRoot(t, id), bundle(t, func(s *specs.Spec) {
+			s.Process.Args, s.Process.NoNewPrivileges = []string{"true"}, false
+			s.Linux.Seccomp = &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow,
+				Syscalls:      []specs.LinuxSyscall{{Names: strings.Fields(calls), Action: specs.ActErrno}},
+			}
+		})
+		expect(t, root, "vitrun run failed: unable to start container process: "+want+"\n", 1, "run", "-b", dir, id)
+		expect(t, root, "", 0, "create", "-b", dir, id)
+		expect(t, root, "vitrun: unable to start container process: "+want+"\n", 1, "start", id)
+		expect(t, root, "", 0, "delete", id)
+	}
 }
 
 func TestHooks(t *testing.T) {

@@ -51,7 +51,9 @@ func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
 		err = m.acquire(r, create)
 	}
 	if err == nil {
-		err = inInit(m.start())
+		if err = m.start(); err != nil {
+			err = inInit(m.refusal(err, m.spec.Process.NoNewPrivileges))
+		}
 	}
 	if err != nil {
 		return nil, m.fail(err)

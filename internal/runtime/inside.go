@@ -31,7 +31,13 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 	if err != nil { // never a hook of the container in the host's namespaces because init is gone
 		return ErrNotRunning
 	}
-	p := c.hookProgram(hook, kind, s, h, pidfd, flags)
+	var filter *compile.Facts
+	if kind == startContainer { // the image's program, which is to have no more than the container's own
+		if filter, err = loadFilter(c.dir); err != nil {
+			return err
+		}
+	}
+	p := c.hookProgram(hook, kind, s, h, pidfd, flags, filter)
 	l, err := stub.Run(p, true, stub.Options{Fallback: c.dir, Warn: c.r.warn})
 	if err != nil {
 		return err
@@ -39,7 +45,7 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 	return h.wait(hook, l.PID, l.PIDFD)
 }
 
-func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int) *plan.Program {
+func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int, filter *compile.Facts) *plan.Program {
 	b := plan.NewBuilder(64)
 	b.Field("hooks", hook.Path)
 	join, user := uint64(flags&^unix.CLONE_NEWUSER), flags&unix.CLONE_NEWUSER != 0
@@ -71,17 +77,17 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 	for i, fd := range []int{h.in[0], h.out[1], h.err[1]} {
 		b.Sys(plan.Stub, unix.SYS_DUP3, plan.Int(fd), plan.Int(i), plan.Int(0))
 	}
+	b.Sys(plan.Stub, unix.SYS_CLOSE_RANGE, plan.Int(firstExtra), plan.Int(uint32(1<<32-1)), plan.Int(unix.CLOSE_RANGE_CLOEXEC))
 	env := hook.Env
 	if env == nil && s.Process != nil {
 		env = s.Process.Env
 	}
 	if kind == startContainer {
 		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(s.Process.Cwd)).As("change to process.cwd").Tolerate(unix.EACCES, unix.ENOENT)
-		identityOps(b, s.Process)
+		identityOps(b, s.Process, filter)
 	} else {
 		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(c.bundle)).Tolerate(unix.EACCES, unix.ENOENT)
 	}
-	b.Sys(plan.Stub, unix.SYS_CLOSE_RANGE, plan.Int(firstExtra), plan.Int(uint32(1<<32-1)), plan.Int(unix.CLOSE_RANGE_CLOEXEC))
 	b.Sys(plan.Stub, unix.SYS_EXECVE, b.Str(hook.Path), b.Vec(hookArgs(hook)), b.Vec(env)).Err("fork/exec " + hook.Path + ": %e")
 	return b.Program
 }
@@ -103,8 +109,8 @@ func joinOps(b *plan.Builder, pidfd int, others uint64, user bool) {
 	}
 }
 
-// identityOps becomes the container's user, with its capabilities (CASES §1, identity).
-func identityOps(b *plan.Builder, p *specs.Process) {
+// identityOps becomes the container's user, with its capabilities and its seccomp filter (CASES §1, identity).
+func identityOps(b *plan.Builder, p *specs.Process, filter *compile.Facts) {
 	b.Field("process.user", "")
 	var sets [5]uint64 // effective, permitted, inheritable (stays empty), bounding, ambient
 	if c := p.Capabilities; c != nil {
@@ -122,12 +128,32 @@ func identityOps(b *plan.Builder, p *specs.Process) {
 	b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
 	b.Field("process.capabilities", "")
 	head := b.U32s(unix.LINUX_CAPABILITY_VERSION_3, 0)
+	if filter != nil && !p.NoNewPrivileges { // loading takes CAP_SYS_ADMIN: what is permitted is made effective again
+		now := b.Scratch(24)
+		b.Sys(plan.Stub, unix.SYS_CAPGET, head, now)
+		b.Copy(plan.Stub, now, now.At(4), 4)
+		b.Copy(plan.Stub, now.At(12), now.At(16), 4)
+		b.Sys(plan.Stub, unix.SYS_CAPSET, head, now)
+		filterOp(b, filter)
+	}
 	e, pm := sets[0], sets[1]
 	b.Sys(plan.Stub, unix.SYS_CAPSET, head, b.U32s(uint32(e), uint32(pm), 0, uint32(e>>32), uint32(pm>>32), 0))
 	if p.NoNewPrivileges {
 		b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+		if filter != nil {
+			filterOp(b, filter)
+		}
 	}
 	b.Field("hooks", "")
+}
+
+// filterOp is seccomp(2).
+func filterOp(b *plan.Builder, f *compile.Facts) {
+	b.Field("linux.seccomp", "")
+	prog := b.Words(uint64(len(f.Program)/8), 0)
+	b.Ptr(prog, 8, b.Bytes(f.Program))
+	b.Sys(plan.Stub, unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Int(f.SecFlags), prog).As("load the filter")
+	b.Field("process.capabilities", "")
 }
 
 func capMask(names []string) (m uint64) {

@@ -144,7 +144,7 @@ func TestValidateRefuses(t *testing.T) {
 			s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}, {Path: "/x", Timeout: new(0)}}}
 		}},
 		{`linux.intelRdt: not supported yet`, func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
-		{`linux.resources.blockIO: not supported yet`, func(s *specs.Spec) { res(s).BlockIO = &specs.LinuxBlockIO{} }},
+		{`linux.resources.blockIO: not supported yet`, func(s *specs.Spec) { res(s).BlockIO = &specs.LinuxBlockIO{LeafWeight: new(uint16(10))} }},
 		{`linux.seccomp: SCMP_ACT_NOTIFY: not supported yet`, func(s *specs.Spec) {
 			s.Linux.Seccomp = &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Action: specs.ActNotify}}}
 		}},
@@ -225,6 +225,11 @@ func TestUnsupportedTable(t *testing.T) {
 }
 
 func TestValidateAccepts(t *testing.T) {
+	docker := Example() // dockerd always sends these
+	docker.Linux.Resources.BlockIO, docker.Linux.Resources.Network = &specs.LinuxBlockIO{Weight: new(uint16)}, &specs.LinuxNetwork{}
+	if err := Validate(docker, ValidateOptions{}); err != nil {
+		t.Error(err)
+	}
 	for _, f := range []string{"runc-1.1.json", "runc-1.1-rootless.json"} {
 		b, err := os.ReadFile(filepath.Join("testdata", f))
 		if err != nil {
