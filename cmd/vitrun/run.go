@@ -41,6 +41,10 @@ func (a *app) runCommand(args []string) (int, error) {
 
 func (a *app) start(args []string) (int, error) { return 0, a.runtime().Start(args[0]) }
 
+func (a *app) pause(args []string) (int, error) { return 0, a.runtime().Pause(args[0]) }
+
+func (a *app) resume(args []string) (int, error) { return 0, a.runtime().Resume(args[0]) }
+
 func (a *app) delete(args []string) (int, error) { return 0, a.runtime().Delete(args[0], a.force) }
 
 func (a *app) kill(args []string) (int, error) {

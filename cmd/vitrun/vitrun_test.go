@@ -25,10 +25,13 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "vitrun")
-	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build := exec.Command("go", "build", "-ldflags", "-E vitro/internal/boot.Entry", "-o", binary, ".") // as the Makefile does
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=norandomizedheapbase64")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(string(out))
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // for TestRootless
+		panic(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -142,7 +145,7 @@ func TestBadInput(t *testing.T) {
 		"missing rootfs": {func(s *specs.Spec) { s.Root.Path = "nope" }, nil, "", "root.path (DIR/nope): no such file or directory"},
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},
-		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory`},
+		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory: permission denied`},
 		"too little memory": {
 			func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
 			"unable to start container process: container init was OOM-killed (memory limit too low?)",
@@ -242,6 +245,127 @@ func TestStartReportsExecve(t *testing.T) {
 	expect(t, root, "", 0, "create", "-b", dir, id)
 	expect(t, root, "vitrun: unable to start container process: exec \"/bin/junk\": exec format error\n", 1, "start", id)
 	expect(t, root, "", 0, "delete", id)
+}
+
+// TestDeleteWithForeign: a process that was put into the container's cgroup from outside. A delete leaves it, and the folder, alone; with
+// --force it ends.
+func TestDeleteWithForeign(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		id := name(t)
+		root, dir := newRoot(t, id), bundle(t, func(*specs.Spec) {})
+		expect(t, root, "", 0, "create", "-b", dir, id)
+		foreign := exec.Command("sleep", "60")
+		must(t, foreign.Start())
+		var state struct {
+			Paths map[string]string `json:"cgroup_paths"`
+		}
+		b, err := os.ReadFile(filepath.Join(root, id, "state.json"))
+		must(t, err)
+		must(t, json.Unmarshal(b, &state))
+		for _, p := range state.Paths {
+			must(t, os.WriteFile(p+"/cgroup.procs", []byte(strconv.Itoa(foreign.Process.Pid)), 0))
+		}
+		if force {
+			expect(t, root, "", 0, "delete", "--force", id)
+		} else {
+			out, code := vitrun(t, root, "delete", id)
+			if code != 0 || !strings.HasPrefix(out, "vitrun: warning: the cgroup of container "+id+" stays: remove /sys/fs/cgroup/") {
+				t.Errorf("delete: %d %q", code, out)
+			}
+			must(t, foreign.Process.Kill())
+		}
+		_ = foreign.Wait()
+		if s := foreign.ProcessState.String(); s != "signal: killed" {
+			t.Errorf("foreign process: %s", s)
+		}
+		for _, p := range state.Paths {
+			if err := os.Remove(p); err == nil == force {
+				t.Errorf("remove %s: %v", p, err)
+			}
+		}
+	}
+}
+
+func TestSeccompRefusesStart(t *testing.T) {
+	for calls, want := range map[string]string{
+		"execve":        `exec "true": operation not permitted (linux.seccomp refuses execve)`,
+		"execve write":  "container init ended before its execve: linux.seccomp refuses execve, write",
+		"capset execve": "process.capabilities: set effective, permitted and inheritable: operation not permitted (linux.seccomp refuses capset, execve)",
+	} {
+		id := name(t)
+		root, dir := newRoot(t, id), bundle(t, func(s *specs.Spec) {
+			s.Process.Args, s.Process.NoNewPrivileges = []string{"true"}, false
+			s.Linux.Seccomp = &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow,
+				Syscalls:      []specs.LinuxSyscall{{Names: strings.Fields(calls), Action: specs.ActErrno}},
+			}
+		})
+		expect(t, root, "vitrun run failed: unable to start container process: "+want+"\n", 1, "run", "-b", dir, id)
+		expect(t, root, "", 0, "create", "-b", dir, id)
+		expect(t, root, "vitrun: unable to start container process: "+want+"\n", 1, "start", id)
+		expect(t, root, "", 0, "delete", id)
+	}
+}
+
+// TestRootless is an unprivileged user, with the one id that needs no newuidmap(1).
+func TestRootless(t *testing.T) {
+	const uid = 54321
+	dir := bundle(t, func(s *specs.Spec) {
+		*s = *spec.ExampleRootless(uid, uid)
+		s.Process.Terminal, s.Process.Args = false, []string{"sh", "-c", "id -u; cat /proc/self/uid_map; sleep 60"}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/in", Type: "bind", Source: "/tmp", Options: []string{"rbind", "ro"}})
+	})
+	root := t.TempDir()
+	must(t, os.Chown(root, uid, uid))
+	must(t, os.Chown(filepath.Join(dir, "rootfs"), uid, uid))
+	for d := filepath.Dir(root); d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	must(t, err)
+	defer out.Close()
+	run := func(want int, args ...string) {
+		t.Helper()
+		cmd := exec.Command(binary, append([]string{"--root", root}, args...)...)
+		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", []string{"PATH=/nope"}, out, out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			b, _ := os.ReadFile(out.Name())
+			t.Errorf("%v: %d\n%s", args, code, b)
+		}
+	}
+	id := name(t)
+	run(0, "run", "-d", "-b", dir, id)
+	run(3, "exec", id, "sh", "-c", "id -u; exit 3")
+	run(255, "exec", "-u", "5", id, "true")
+	run(0, "kill", "--all", id, "KILL")
+	for range 100 {
+		if got, _ := vitrun(t, root, "state", id); strings.Contains(got, "stopped") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	run(0, "delete", id)
+	if left, _ := os.ReadDir(root); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(strings.Replace(string(b), `"size":1`, `"size":2`, 1)), 0o644))
+	run(1, "run", "-d", "-b", dir, id)
+	got, _ := os.ReadFile(out.Name())
+	for _, want := range []string{
+		"0\n", "process.user.uid (5): setresuid (is it mapped in the user namespace?): invalid argument",
+		": without new",
+	} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("want %q in:\n%s", want, got)
+		}
+	}
 }
 
 func TestHooks(t *testing.T) {

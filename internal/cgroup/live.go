@@ -95,7 +95,7 @@ func (g *Group) Kill() error {
 	if p := g.find(""); p != nil {
 		err := write(p.path+"/cgroup.kill", "1")
 		if err == nil || errors.Is(err, unix.ENODEV) {
-			return g.thawV1() // a process frozen by the v1 freezer does not see its SIGKILL
+			return errors.Join(g.killV1(), g.thawV1()) // a process frozen by the v1 freezer does not see its SIGKILL
 		}
 		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
@@ -120,6 +120,25 @@ func (g *Group) Kill() error {
 		time.Sleep(time.Millisecond)
 	}
 	return errors.Join(kill, g.Thaw())
+}
+
+// killV1 ends who is in a v1 folder of the group without being in its v2 one.
+func (g *Group) killV1() error {
+	for i := range g.places {
+		if g.places[i].controllers == "" {
+			continue
+		}
+		pids, err := procs(nil, g.places[i].path, true)
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				return os.NewSyscallError("kill "+strconv.Itoa(pid), err)
+			}
+		}
+	}
+	return nil
 }
 
 func (g *Group) thawV1() error {
@@ -202,12 +221,13 @@ func (g *Group) Frozen() (bool, error) {
 	return strings.HasSuffix(s, "frozen 1") || strings.Contains(s, "frozen 1\n"), nil
 }
 
-// Remove removes the group's folder, and those below it, from every hierarchy. Killed processes may still be on their
-// way out: EBUSY is tried again for up to two seconds.
+// Remove removes the group's folder, and those below it, from every hierarchy; a failure keeps it from none of them. Killed
+// processes may still be on their way out: EBUSY is tried again for a second in all.
 func (g *Group) Remove() error {
 	var first error // the others have the same cause, and an error is one line
+	wait := firstWait
 	for i := range g.places {
-		if err := remove(g.places[i].path); err != nil && first == nil {
+		if err := remove(g.places[i].path, &wait); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -217,9 +237,10 @@ func (g *Group) Remove() error {
 // Undo removes what a failed start made, which may include parents of the group, and nothing that was there before.
 func (g *Group) Undo() error {
 	var errs error
+	wait := firstWait
 	for i := range g.places {
 		if p := &g.places[i]; !p.existed {
-			errs = errors.Join(errs, remove(p.path))
+			errs = errors.Join(errs, remove(p.path, &wait))
 		}
 	}
 	for i := len(g.made) - 1; i >= 0; i-- {
@@ -228,16 +249,20 @@ func (g *Group) Undo() error {
 	return errs
 }
 
-func remove(dir string) error {
+const firstWait = time.Millisecond // of remove; each is twice the one before
+
+// remove waits for what is busy as long as wait, which it doubles, is below a second.
+func remove(dir string, wait *time.Duration) error {
 	err := rmdir(dir)
-	for wait := time.Millisecond; err == unix.EBUSY && wait < time.Second; wait *= 2 {
+	for try := true; err == unix.EBUSY && try; *wait *= 2 {
 		for _, sub := range folders(dir) {
-			if err := remove(sub); err != nil {
+			if err := remove(sub, wait); err != nil {
 				return err
 			}
 		}
-		if err = rmdir(dir); err == unix.EBUSY {
-			time.Sleep(wait)
+		err = rmdir(dir)
+		if try = err == unix.EBUSY && *wait < time.Second; try {
+			time.Sleep(*wait)
 			err = rmdir(dir)
 		}
 	}

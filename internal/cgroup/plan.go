@@ -72,14 +72,14 @@ func (p *planner) refuse(field, msg string) {
 // refuseUnsupported names what is set and not handled.
 func (p *planner) refuseUnsupported(r *specs.LinuxResources) {
 	const later = "not supported"
-	if b := r.BlockIO; b != nil && (b.Weight != nil || b.LeafWeight != nil || len(b.WeightDevice) > 0 || len(b.ThrottleReadBpsDevice) > 0 ||
+	if b := r.BlockIO; b != nil && (val(b.Weight)|val(b.LeafWeight) != 0 || len(b.WeightDevice) > 0 || len(b.ThrottleReadBpsDevice) > 0 ||
 		len(b.ThrottleWriteBpsDevice) > 0 || len(b.ThrottleReadIOPSDevice) > 0 || len(b.ThrottleWriteIOPSDevice) > 0) {
 		p.refuse("blockIO", later)
 	}
 	if len(r.HugepageLimits) > 0 {
 		p.refuse("hugepageLimits", later)
 	}
-	if n := r.Network; n != nil && (n.ClassID != nil || len(n.Priorities) > 0) {
+	if n := r.Network; n != nil && (val(n.ClassID) != 0 || len(n.Priorities) > 0) {
 		p.refuse("network", later)
 	}
 	if len(r.Rdma) > 0 {

@@ -51,7 +51,32 @@ func (c *c) devices() error {
 	c.Field("linux.devices", "/dev/ptmx")
 	c.stub(unix.SYS_UNLINKAT, plan.Val(c.dev), c.Str("ptmx"), i(0)).Tolerate(unix.ENOENT)
 	c.stub(unix.SYS_SYMLINKAT, c.Str("pts/ptmx"), plan.Val(c.dev), c.Str("ptmx"))
+	c.ownNull()
 	return nil
+}
+
+// ownNull replaces a stdio that is the host's null device by the container's: root inside could change the mode and the owner of the host's node through it.
+func (c *c) ownNull() {
+	null := &c.in.Facts.StdioNull
+	if c.spec.Process.Terminal || !(null[0] || null[1] || null[2]) {
+		return
+	}
+	for k := range c.spec.Linux.Devices {
+		if d := &c.spec.Linux.Devices[k]; path.Clean(d.Path) == "/dev/null" && (d.Type != "c" || d.Major != 1 || d.Minor != 3) {
+			return
+		}
+	}
+	c.Field("stdio", "/dev/null")
+	fd := c.Slot()
+	c.stub(unix.SYS_OPENAT, plan.Val(c.dev), c.Str("null"), i(unix.O_RDWR|unix.O_NOFOLLOW|cloexec)).To(fd)
+	open := len(c.Ops) - 1
+	for n := range null {
+		if null[n] {
+			c.stub(unix.SYS_DUP3, plan.Val(fd), i(n), i(0))
+		}
+	}
+	c.close(fd)
+	c.OnTo(open, unix.EACCES) // /dev is mounted nodev: its null device can serve nobody
 }
 
 func (c *c) listed(p string) bool {

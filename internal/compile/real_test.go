@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"vitro/internal/cgroup"
 	"vitro/internal/plan"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
@@ -153,6 +154,24 @@ func TestReal(t *testing.T) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 86400 * 1000}, "monotonic": {Secs: 5, Nanosecs: 7}}
 		}, []string{"864", "monotonic           5         7", "boottime     86400000         0"}},
+		{"mount points behind dangling links", "cat /proc/mounts; cat /run/f; ls -l /data", func(t *testing.T, s *specs.Spec) {
+			must(t, os.Symlink("../../var/lib/data", s.Root.Path+"/data")) // more ".." than there are folders
+			must(t, os.Symlink("/one", s.Root.Path+"/link"))
+			must(t, os.Symlink("two/three", s.Root.Path+"/one"))
+			f := filepath.Join(t.TempDir(), "f")
+			must(t, os.WriteFile(f, []byte("of a file\n"), 0o644))
+			addMount(s, "/data/x", "tmpfs", "tmpfs")
+			addMount(s, "/link", "tmpfs", "tmpfs")
+			addMount(s, "/run/f", "bind", f, "bind")
+		}, []string{" /var/lib/data/x tmpfs ", " /two/three tmpfs ", "of a file\n", "-> ../../var/lib/data"}},
+		{"null device as stdio", "readlink /proc/self/fd/0; stat -L -c %d /dev/null /proc/self/fd/0 | uniq | wc -l; chmod 600 /proc/self/fd/0; stat -c %a /dev/null", func(t *testing.T, _ *specs.Spec) {
+			t.Cleanup(func() {
+				if st, err := os.Stat("/dev/null"); err != nil || st.Mode().Perm() != 0o666 {
+					t.Error("the host's null device was changed")
+					_ = os.Chmod("/dev/null", 0o666)
+				}
+			})
+		}, []string{"/dev/null\n1\n600\n"}},
 		{"host names", "hostname; dnsdomainname || cat /proc/sys/kernel/domainname", func(_ *testing.T, s *specs.Spec) { s.Hostname, s.Domainname = "h1", "example.org" }, []string{"h1\n"}},
 		{"sysctl", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni", func(_ *testing.T, s *specs.Spec) {
 			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel/shmmni": "4000"}
@@ -195,9 +214,9 @@ func TestReal(t *testing.T) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: c, Effective: c, Permitted: c, Inheritable: c, Ambient: c}
 		}, []string{"CapAmb:\t0000000000000400", "CapBnd:\t0000000000000400"}},
 		{"env", "env", func(_ *testing.T, s *specs.Spec) { s.Process.Env = append(s.Process.Env, "A=1", "A=2", "HOME=") }, []string{"A=2", "!A=1", "HOME=/root"}},
-		{"cgroup mount without a cgroup namespace", "ls /sys/fs/cgroup; ls /sys/fs/cgroup/pids | head -3; cat /proc/mounts", func(_ *testing.T, s *specs.Spec) {
+		{"cgroup mount without a cgroup namespace", "cd /sys/fs/cgroup; [ -d pids ] && cd pids; echo procs $(cat cgroup.procs) folders */; cat /proc/self/mountinfo", func(_ *testing.T, s *specs.Spec) {
 			dropNS(s, specs.CgroupNamespace)
-		}, []string{"/sys/fs/cgroup cgroup"}},
+		}, []string{"procs 1 2 folders */\n", "/ID /sys/fs/cgroup", "! / /sys/fs/cgroup/"}},
 		{"shared host namespaces", "echo $$; readlink /proc/self/ns/net", func(_ *testing.T, s *specs.Spec) {
 			dropNS(s, specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace)
 			s.Hostname = ""
@@ -213,11 +232,20 @@ func TestReal(t *testing.T) {
 			if c.name == "user namespace without root" {
 				must(t, os.Chmod(s.Root.Path+"/tmp", 0o777))
 			}
+			id := testenv.ID(t)
+			if strings.HasPrefix(c.name, "cgroup mount") {
+				layout, err := cgroup.Detect()
+				must(t, err)
+				in.Group, err = layout.Group("", id)
+				must(t, err)
+				t.Cleanup(func() { must(t, in.Group.Undo()) })
+			}
 			if _, err := runInput(t, in, nil); err != nil {
 				t.Fatal(err)
 			}
 			got := output(t, s)
 			for _, w := range c.want {
+				w = strings.ReplaceAll(w, "/ID ", "/"+id+" ")
 				if no, ok := strings.CutPrefix(w, "!"); ok == strings.Contains(got, strings.TrimPrefix(w, "!")) {
 					t.Errorf("want %q (%q) in:\n%s", w, no, got)
 				}
@@ -235,7 +263,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"not in PATH", func(s *specs.Spec) { s.Process.Args = []string{"foo"} }, `exec: "foo": executable file not found in $PATH`},
 		{"missing file", func(s *specs.Spec) { s.Process.Args = []string{"/foo"} }, `exec: "/foo": stat /foo: no such file or directory`},
-		{"folder", func(s *specs.Spec) { s.Process.Args = []string{"/etc"} }, `exec: "/etc": is a directory`},
+		{"folder", func(s *specs.Spec) { s.Process.Args = []string{"/etc"} }, `exec: "/etc": is a directory: permission denied`},
 		{"not executable", func(s *specs.Spec) { s.Process.Args = []string{"/etc/passwd"} }, `exec: "/etc/passwd": permission denied`},
 		{"bind source", func(s *specs.Spec) { addMount(s, "/x", "bind", "/no/such", "bind") }, `mounts[7] (/x): clone the tree of /no/such: no such file or directory`},
 		{"file on folder", func(s *specs.Spec) { addMount(s, "/etc", "bind", "/dev/null", "bind") }, `mounts[7] (/etc): bind /dev/null: not a directory`},

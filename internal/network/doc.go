@@ -7,8 +7,8 @@
 //	<run root>/network/ports/<proto>-<port>/<address>    a symbolic link to the endpoint that publishes the port
 //	<run root>/network/lock                              flocked by who changes any of it, or the kernel
 //
-// rtnetlink(7), veth(4), network_namespaces(7), netlink(7), nf_tables (libnftnl), RFC 4193 (ULA). No program is run,
-// but for CNI (package cni).
+// rtnetlink(7), veth(4), network_namespaces(7), netlink(7), nf_tables (libnftnl), RFC 4193 (ULA). No program is run; the
+// networks cni:NAME, whose plugins are programs, are package cni's alone.
 //
 // # Life cycle
 //

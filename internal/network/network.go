@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// The names of docker's network drivers, and CNI.
+// The names of docker's network drivers.
 const (
 	DriverBridge  = "bridge"
 	DriverMacvlan = "macvlan"
 	DriverIPvlan  = "ipvlan"
 	DriverNone    = "null" // the network `none`
 	DriverHost    = "host"
-	DriverCNI     = "cni"
 )
 
 // The networks that are always there. Their records are made when they are first looked up.

@@ -146,9 +146,6 @@ func (m *Manager) repairEndpoints(r *Report) error {
 	}
 	var errs []error
 	for _, e := range eps {
-		if e.Driver == DriverCNI {
-			continue // what plugins made is theirs
-		}
 		n, err := find(nets, e.Network)
 		if err != nil {
 			errs = append(errs, m.detach(e))

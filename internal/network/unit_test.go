@@ -116,7 +116,7 @@ func TestOptions(t *testing.T) {
 		want string
 	}{
 		{Network{Driver: DriverBridge, Options: map[string]string{OptICC: "false", OptMTU: "9000", OptBridgeName: "br0"}}, ""},
-		{Network{Driver: "overlay"}, "driver overlay: unknown (bridge, macvlan, ipvlan, cni)"},
+		{Network{Driver: "overlay"}, "driver overlay: unknown (bridge, macvlan, ipvlan)"},
 		{Network{Driver: DriverHost, Name: "h"}, "driver host: only one instance of it is allowed"},
 		{Network{Driver: DriverBridge, Options: map[string]string{"x": "y"}}, "--opt x: unknown to driver bridge"},
 		{Network{Driver: DriverBridge, Options: map[string]string{OptMTU: "67"}}, "--opt com.docker.network.driver.mtu=67: not a number of bytes from 68 to 65535"},

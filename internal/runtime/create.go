@@ -51,7 +51,9 @@ func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
 		err = m.acquire(r, create)
 	}
 	if err == nil {
-		err = inInit(m.start())
+		if err = m.start(); err != nil {
+			err = inInit(m.refusal(err, m.spec.Process.NoNewPrivileges))
+		}
 	}
 	if err != nil {
 		return nil, m.fail(err)
@@ -246,8 +248,12 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 		m.init = process{l.PID, st.start}
 		m.stub = stub.ExeID(l.PID)
 		return m.store(m.dir)
+	case "newidmap":
+		return newIDMap(l.PID, m.spec.Linux)
 	case "copyup":
 		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))
+	case "netdevices":
+		return moveDevices(l, m.spec.Linux.NetDevices)
 	case "hooks":
 		return m.hooks(m.spec, int(o.Args[0].V), specs.StateCreating)
 	}

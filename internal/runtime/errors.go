@@ -1,7 +1,13 @@
 package runtime
 
 import (
+	"strings"
 	"syscall"
+
+	"vitro/internal/seccomp"
+	"vitro/internal/stub"
+
+	"golang.org/x/sys/unix"
 )
 
 // text is an error that is a constant; callers of a runtime match these (runc's words).
@@ -14,6 +20,8 @@ const (
 	ErrNotExist   = text("container does not exist")
 	ErrExist      = text("container with given ID already exists")
 	ErrNotRunning = text("container not running")
+
+	errOOM = text("container init was OOM-killed (memory limit too low?)")
 )
 
 // opError is "op object: cause", without fmt.
@@ -35,6 +43,42 @@ func wrap(what string, err error) error {
 
 // inInit is the envelope of what fails between the clone and the execve.
 func inInit(err error) error { return wrap("unable to start container process", err) }
+
+// refusal explains the end of a stub, or a failed execve or capset, by the container's seccomp filter where that refuses what runs
+// behind its load: these two (capset without no_new_privs only), and the record of an error.
+func (c *container) refusal(err error, noNewPrivs bool) error {
+	died, failed := err == errOOM, false
+	switch e := err.(type) {
+	case *stub.DiedError:
+		died = e.Status.Signal() != unix.SIGKILL
+	case *stub.OpError:
+		failed = e.Op != nil && (e.Op.Nr == unix.SYS_EXECVE || e.Op.Nr == unix.SYS_CAPSET)
+	case *startFailure:
+		failed = true
+	}
+	if !died && !failed {
+		return err
+	}
+	f, ferr := loadFilter(c.dir)
+	if ferr != nil || f == nil {
+		return err
+	}
+	calls := []string{"capset", "execve", "write", "exit_group"}
+	if noNewPrivs {
+		calls = calls[1:]
+	}
+	if failed { // the record was written
+		calls = calls[:len(calls)-2]
+	}
+	refused := strings.Join(seccomp.Refused(f.Program, calls...), ", ")
+	switch {
+	case refused == "":
+		return err
+	case died:
+		return text("container init ended before its execve: linux.seccomp refuses " + refused)
+	}
+	return text(err.Error() + " (linux.seccomp refuses " + refused + ")")
+}
 
 // again retries on EINTR.
 func again(f func() error) error {

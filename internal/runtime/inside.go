@@ -31,7 +31,13 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 	if err != nil { // never a hook of the container in the host's namespaces because init is gone
 		return ErrNotRunning
 	}
-	p := c.hookProgram(hook, kind, s, h, pidfd, flags)
+	var filter *compile.Facts
+	if kind == startContainer { // the image's program, which is to have no more than the container's own
+		if filter, err = loadFilter(c.dir); err != nil {
+			return err
+		}
+	}
+	p := c.hookProgram(hook, kind, s, h, pidfd, flags, filter)
 	l, err := stub.Run(p, true, stub.Options{Fallback: c.dir, Warn: c.r.warn})
 	if err != nil {
 		return err
@@ -39,10 +45,9 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 	return h.wait(hook, l.PID, l.PIDFD)
 }
 
-func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int) *plan.Program {
+func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int, filter *compile.Facts) *plan.Program {
 	b := plan.NewBuilder(64)
 	b.Field("hooks", hook.Path)
-	join, user := uint64(flags&^unix.CLONE_NEWUSER), flags&unix.CLONE_NEWUSER != 0
 	root := b.Slot()
 	proc := "/proc/" + sys.Itoa(c.init.pid)
 	// Init's own root: setns would land on whatever is mounted over "/", which before the pivot is the container's.
@@ -55,14 +60,14 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 		c.group().Join(b)
 	}
 	b.Call(plan.Sync, "ack")
-	late := join&unix.CLONE_NEWPID != 0
+	late := flags&unix.CLONE_NEWPID != 0
 	if late {
 		b.Call(plan.Sync, "await", plan.Int(1))
 	}
 	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NAME), b.Str(stub.StubComm))
 	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(0))
 	b.Sys(plan.Stub, unix.SYS_READ, plan.Val(plan.SlotChan), b.Scratch(8), plan.Int(1)).Want(1).As("wait for vitrun")
-	joinOps(b, pidfd, join, user)
+	compile.JoinNamespaces(b, pidfd, flags, unix.Geteuid() != 0)
 	b.Sys(plan.Stub, unix.SYS_FCHDIR, plan.Val(root))
 	b.Sys(plan.Stub, unix.SYS_CHROOT, b.Str(".")).Tolerate(unix.EPERM)
 	if late { // last, as in an exec: what processes in the pid namespace can see has nothing of the host any more
@@ -71,40 +76,23 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 	for i, fd := range []int{h.in[0], h.out[1], h.err[1]} {
 		b.Sys(plan.Stub, unix.SYS_DUP3, plan.Int(fd), plan.Int(i), plan.Int(0))
 	}
+	b.Sys(plan.Stub, unix.SYS_CLOSE_RANGE, plan.Int(firstExtra), plan.Int(uint32(1<<32-1)), plan.Int(unix.CLOSE_RANGE_CLOEXEC))
 	env := hook.Env
 	if env == nil && s.Process != nil {
 		env = s.Process.Env
 	}
 	if kind == startContainer {
 		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(s.Process.Cwd)).As("change to process.cwd").Tolerate(unix.EACCES, unix.ENOENT)
-		identityOps(b, s.Process)
+		identityOps(b, s.Process, filter)
 	} else {
 		b.Sys(plan.Stub, unix.SYS_CHDIR, b.Str(c.bundle)).Tolerate(unix.EACCES, unix.ENOENT)
 	}
-	b.Sys(plan.Stub, unix.SYS_CLOSE_RANGE, plan.Int(firstExtra), plan.Int(uint32(1<<32-1)), plan.Int(unix.CLOSE_RANGE_CLOEXEC))
 	b.Sys(plan.Stub, unix.SYS_EXECVE, b.Str(hook.Path), b.Vec(hookArgs(hook)), b.Vec(env)).Err("fork/exec " + hook.Path + ": %e")
 	return b.Program
 }
 
-// joinOps enters namespaces. A user namespace of the container's own: those that it does not own want the caller's
-// capabilities, so they go first and EPERM is left to the second try, as its root (runc #4466).
-func joinOps(b *plan.Builder, pidfd int, others uint64, user bool) {
-	fd := plan.Int(pidfd)
-	if user {
-		if others != 0 {
-			b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).Tolerate(unix.EPERM)
-		}
-		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(unix.CLONE_NEWUSER)).As("join the user namespace")
-		b.Sys(plan.Stub, unix.SYS_SETRESGID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
-		b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
-	}
-	if others != 0 {
-		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).As("join the namespaces of the container")
-	}
-}
-
-// identityOps becomes the container's user, with its capabilities (CASES §1, identity).
-func identityOps(b *plan.Builder, p *specs.Process) {
+// identityOps becomes the container's user, with its capabilities and its seccomp filter (CASES §1, identity).
+func identityOps(b *plan.Builder, p *specs.Process, filter *compile.Facts) {
 	b.Field("process.user", "")
 	var sets [5]uint64 // effective, permitted, inheritable (stays empty), bounding, ambient
 	if c := p.Capabilities; c != nil {
@@ -122,12 +110,32 @@ func identityOps(b *plan.Builder, p *specs.Process) {
 	b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
 	b.Field("process.capabilities", "")
 	head := b.U32s(unix.LINUX_CAPABILITY_VERSION_3, 0)
+	if filter != nil && !p.NoNewPrivileges { // loading takes CAP_SYS_ADMIN: what is permitted is made effective again
+		now := b.Scratch(24)
+		b.Sys(plan.Stub, unix.SYS_CAPGET, head, now)
+		b.Copy(plan.Stub, now, now.At(4), 4)
+		b.Copy(plan.Stub, now.At(12), now.At(16), 4)
+		b.Sys(plan.Stub, unix.SYS_CAPSET, head, now)
+		filterOp(b, filter)
+	}
 	e, pm := sets[0], sets[1]
 	b.Sys(plan.Stub, unix.SYS_CAPSET, head, b.U32s(uint32(e), uint32(pm), 0, uint32(e>>32), uint32(pm>>32), 0))
 	if p.NoNewPrivileges {
 		b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+		if filter != nil {
+			filterOp(b, filter)
+		}
 	}
 	b.Field("hooks", "")
+}
+
+// filterOp is seccomp(2).
+func filterOp(b *plan.Builder, f *compile.Facts) {
+	b.Field("linux.seccomp", "")
+	prog := b.Words(uint64(len(f.Program)/8), 0)
+	b.Ptr(prog, 8, b.Bytes(f.Program))
+	b.Sys(plan.Stub, unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Int(f.SecFlags), prog).As("load the filter")
+	b.Field("process.capabilities", "")
 }
 
 func capMask(names []string) (m uint64) {

@@ -7,7 +7,7 @@ import (
 	"vitro/internal/sys"
 )
 
-// Kill sends a signal to the init, or with all to every process of the container's cgroup. SIGKILL reaches the whole of a
+// Kill sends a signal to the init, or with all to every process of the container's cgroup, where it has one. SIGKILL reaches the whole of a
 // container whose pid namespace is shared, since there init's death alone ends nothing (runc since 1.2).
 func (r *Runtime) Kill(id string, sig int, all bool) error {
 	c, err := r.open(id)
@@ -17,8 +17,10 @@ func (r *Runtime) Kill(id string, sig int, all bool) error {
 	defer c.close()
 	status := c.status()
 	switch {
-	case all:
+	case all && len(c.cgroups) > 0:
 		return c.signalAll(sig)
+	case all && status == specs.StateStopped:
+		return nil
 	case status == specs.StateStopped || c.init.pid == 0:
 		return ErrNotRunning
 	case sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0:
@@ -78,7 +80,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	if s := c.status(); !force && s != specs.StateStopped && s != specs.StateCreated {
 		return text("cannot delete container " + id + " that is not stopped: " + string(s))
 	}
-	return c.destroy()
+	return c.destroy(force)
 }
 
 // end kills init and waits for its death.
@@ -107,18 +109,19 @@ func (c *container) end() error {
 // killWait is how long a killed init may take, in milliseconds: an uninterruptible sleep ends it late.
 const killWait = 10_000
 
-// destroy ends what runs and removes cgroup and folder; then poststop hooks run. Order: CASES §1, delete.
-func (c *container) destroy() error {
+// destroy ends what runs and removes cgroup and folder; then poststop hooks run. Order: CASES §1, delete. A process that was
+// put into the cgroup from outside ends with force only; else the cgroup stays for it, as with runc.
+func (c *container) destroy(force bool) error {
 	if err := c.end(); err != nil {
 		return err
 	}
 	g := c.group()
 	if len(c.cgroups) > 0 {
-		if !c.privatePID {
+		if !c.privatePID || force {
 			_ = g.Kill() // what is left shows in Remove
 		}
 		if err := g.Remove(); err != nil {
-			return wrap("remove the cgroup of container "+c.id, err)
+			c.r.log("warning", "the cgroup of container "+c.id+" stays: "+err.Error())
 		}
 	}
 	hooks := c.poststop()

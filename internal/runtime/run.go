@@ -27,7 +27,7 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 			return 0, m.fail(inInit(err))
 		}
 		if err := m.release(); err != nil {
-			return 0, m.fail(inInit(err))
+			return 0, m.fail(inInit(m.refusal(err, m.spec.Process.NoNewPrivileges)))
 		}
 	}
 	if err := m.hooks(m.spec, poststart, specs.StateRunning); err != nil {
@@ -48,7 +48,7 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 	}
 	switch lerr := m.lock(); lerr {
 	case nil:
-		if derr := m.destroy(); err == nil {
+		if derr := m.destroy(false); err == nil {
 			err = derr
 		}
 	case error(ErrNotExist): // deleted by another

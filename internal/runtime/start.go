@@ -32,7 +32,7 @@ func (r *Runtime) Start(id string) error {
 		return c.endAfter(err)
 	}
 	if err := c.release(); err != nil {
-		return inInit(err)
+		return inInit(c.refusal(err, s.Process.NoNewPrivileges))
 	}
 	if err := c.hooks(s, poststart, specs.StateRunning); err != nil {
 		return c.endAfter(err)
@@ -94,7 +94,7 @@ func (c *container) executed(pidfd int) error {
 		case !ok || st.start != c.init.start || !c.waiting(st.comm): // executed, and perhaps gone since
 			return nil
 		case st.state == 'Z' || st.state == 'X':
-			return text("container init was OOM-killed (memory limit too low?)")
+			return errOOM
 		}
 		waitDead(pidfd, 1)
 	}

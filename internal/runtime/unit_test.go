@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"vitro/internal/cgroup"
+	"vitro/internal/compile"
 	"vitro/internal/plan"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,5 +166,35 @@ func TestHalfMade(t *testing.T) {
 	}
 	if err := r.Delete("x", true); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHookOrder: who is in the container's pid namespace must not see a process that still holds something of the host (CAP_SYS_PTRACE
+// alone would open /proc/PID/root), and the hook gets no file of ours.
+func TestHookOrder(t *testing.T) {
+	c := &container{record: record{init: process{pid: 100}, bundle: "/b"}}
+	s := &specs.Spec{Process: &specs.Process{Cwd: "/", User: specs.User{UID: 1000}}}
+	for kind, chain := range map[int][]string{
+		startContainer:  {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWPID|NEWNS", "setns 0x9 NEWUSER", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /", "setresuid 0x3e8", "capset", "load the filter", "capset", "execve /h"},
+		createContainer: {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWPID|NEWNS", "setns 0x9 NEWUSER", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /b", "execve /h"},
+	} {
+		p := c.hookProgram(&specs.Hook{Path: "/h"}, kind, s, &hookIO{}, 9, unix.CLONE_NEWPID|unix.CLONE_NEWNS|unix.CLONE_NEWUSER, &compile.Facts{Program: make([]byte, 8)})
+		var b strings.Builder
+		if err := p.Render(&b); err != nil {
+			t.Fatal(err)
+		}
+		var words []string
+		for line := range strings.Lines(b.String()) {
+			words = append(words, strings.Join(strings.Fields(line), " "))
+		}
+		all := strings.ReplaceAll(strings.Join(words, "\n"), "prctl 4 0", "prctl SET_DUMPABLE 0")
+		rest := all
+		for _, want := range chain {
+			_, after, ok := strings.Cut(rest, want)
+			if !ok {
+				t.Fatalf("kind %d: no %q behind what comes before it in:\n%s", kind, want, all)
+			}
+			rest = after
+		}
 	}
 }

@@ -368,3 +368,13 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 }
+
+func TestRefused(t *testing.T) {
+	f := mustCompile(t, &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+		rules(specs.ActAllow, "execve"), rules(specs.ActLog, "write"), rules(specs.ActKillProcess, "capset"),
+	}})
+	got := Refused(f.Bytes(), "execve", "write", "capset", "exit_group", "no such call")
+	if Native() == specs.ArchX86_64 && !slices.Equal(got, []string{"capset", "exit_group"}) {
+		t.Error(got)
+	}
+}

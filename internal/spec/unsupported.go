@@ -44,11 +44,10 @@ var unsupported = [...]struct {
 	{"linux.mountLabel", func(v *sections) bool { return v.linux.MountLabel != "" }},
 	{"linux.intelRdt", func(v *sections) bool { return v.linux.IntelRdt != nil }},
 	{"linux.memoryPolicy", func(v *sections) bool { return v.linux.MemoryPolicy != nil }},
-	{"linux.netDevices", func(v *sections) bool { return len(v.linux.NetDevices) > 0 }},
 	{"linux.personality.flags", func(v *sections) bool { return v.linux.Personality != nil && len(v.linux.Personality.Flags) > 0 }},
-	{"linux.resources.blockIO", func(v *sections) bool { return v.resources.BlockIO != nil }},
+	{"linux.resources.blockIO", func(v *sections) bool { return limitsIO(v.resources.BlockIO) }},
 	{"linux.resources.hugepageLimits", func(v *sections) bool { return len(v.resources.HugepageLimits) > 0 }},
-	{"linux.resources.network", func(v *sections) bool { return v.resources.Network != nil }},
+	{"linux.resources.network", func(v *sections) bool { return tagsTraffic(v.resources.Network) }},
 	{"linux.resources.rdma", func(v *sections) bool { return len(v.resources.Rdma) > 0 }},
 	{"linux.resources.memory.kernel", func(v *sections) bool { return v.memory.Kernel != nil }},
 	{"linux.resources.memory.kernelTCP", func(v *sections) bool { return v.memory.KernelTCP != nil }},
@@ -69,6 +68,17 @@ func (v *sections) supported() error {
 		}
 	}
 	return nil
+}
+
+// limitsIO tells whether anything is asked for: dockerd always sends {"weight":0}.
+func limitsIO(b *specs.LinuxBlockIO) bool {
+	given := func(n *uint16) bool { return n != nil && *n != 0 }
+	return b != nil && (given(b.Weight) || given(b.LeafWeight) || len(b.WeightDevice)+len(b.ThrottleReadBpsDevice)+
+		len(b.ThrottleWriteBpsDevice)+len(b.ThrottleReadIOPSDevice)+len(b.ThrottleWriteIOPSDevice) > 0)
+}
+
+func tagsTraffic(n *specs.LinuxNetwork) bool {
+	return n != nil && (n.ClassID != nil && *n.ClassID != 0 || len(n.Priorities) > 0)
 }
 
 func notifies(s *specs.LinuxSeccomp) bool {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // read turns the next value into what json.Unmarshal makes of it with UseNumber.
@@ -184,6 +186,15 @@ func TestUnreadValues(t *testing.T) {
 	for range s.Object {
 	}
 	if err := s.End(); err == nil || err.Error() != "a[1]: unexpected '}', want a value (offset 8)" {
+		t.Error(err)
+	}
+}
+
+func TestLongPath(t *testing.T) {
+	s := NewScanner([]byte(strings.Repeat(`{"é":`, 10100)))
+	s.Skip()
+	err := s.End()
+	if err == nil || len(err.Error()) > 300 || !strings.HasSuffix(err.Error(), ": nested too deeply (offset 60000)") || !utf8.ValidString(err.Error()) {
 		t.Error(err)
 	}
 }

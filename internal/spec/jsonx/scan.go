@@ -22,7 +22,16 @@ func (e *Error) Error() string {
 	if e.Path == "" {
 		return e.Msg + at
 	}
-	return e.Path + ": " + e.Msg + at
+	return brief(e.Path) + ": " + e.Msg + at
+}
+
+// brief keeps both ends of a path that nesting or a name has made long.
+func brief(path string) string {
+	const head, tail = 120, 80
+	if len(path) <= head+tail {
+		return path
+	}
+	return strings.ToValidUTF8(path[:head], "") + "..." + strings.ToValidUTF8(path[len(path)-tail:], "")
 }
 
 // Warning is something that was read, or skipped, against the writer's likely intent.
