@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -122,7 +123,7 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 	}
 	e := &Endpoint{
 		ID: newID(), Container: r.Container, Name: r.Name, Network: n.ID, NetworkName: n.Name, Driver: n.Driver,
-		State: Attaching, IfName: r.IfName, MAC: r.MAC, Internal: n.Internal, Aliases: r.Aliases, Ports: r.Ports,
+		State: Attaching, IfName: r.IfName, MAC: r.MAC, Internal: n.Internal, Aliases: r.Aliases, Ports: slices.Clone(r.Ports),
 	}
 	if n.Driver == DriverBridge {
 		e.HostLink = m.vethPrefix() + e.ID[:7]

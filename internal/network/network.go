@@ -145,4 +145,6 @@ type Filter struct {
 type Report struct {
 	Changes []string // such as "link vitro0: made", "endpoint web on bridge: removed, its owner is gone"
 	Kept    int      // endpoints that live
+	// Warnings name what others do that containers notice: a chain that drops forwarded packets by default.
+	Warnings []string
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -200,6 +201,20 @@ func TestReconcile(t *testing.T) {
 		t.Errorf("nothing to do, but %+v", r)
 	}
 	w.host.do(flushRuleset)
+	w.host.do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		drop := nftables.ChainPolicyDrop
+		t := c.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+		c.AddChain(&nftables.Chain{Name: "FORWARD", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
+		return c.Flush()
+	})
+	if r := w.reconcile(); !slices.Equal(r.Warnings, []string{"nft table ip filter: chain FORWARD drops what is forwarded and not allowed there, containers' traffic too"}) {
+		t.Errorf("%q", r.Warnings)
+	}
+	w.host.do(flushRuleset)
 	w.reconcile()
 	check("flush")
 	w.host.do(func() error {
@@ -293,6 +308,25 @@ func TestMacvlan(t *testing.T) {
 	c.wantSilence("tcp", lanIP+":7")
 	if r := w.reconcile(); len(r.Changes) > 0 {
 		t.Errorf("%q", r.Changes)
+	}
+}
+
+// TestIPvlan: where the kernel has none the error says so.
+func TestIPvlan(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	w.create(CreateOptions{Name: "ipv", Driver: DriverIPvlan, Options: map[string]string{OptParent: "lan0"}, Subnets: []Subnet{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr(lanIP), Range: netip.MustParsePrefix("198.51.100.64/26")}}})
+	c := newNS(t)
+	before := w.snapshot(c)
+	_, err := w.attach(c, "c", "ipv", "")
+	if err == nil {
+		c.wantAnswer("tcp", lanIP+":7", "198.51.100.64")
+		w.detach("c")
+	} else if err.Error() != "network ipv: container c: driver ipvlan: this kernel has no such links: operation not supported" {
+		t.Error(err)
+	}
+	if after := w.snapshot(c); !slices.Equal(before, after) {
+		t.Errorf("left:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 	}
 }
 

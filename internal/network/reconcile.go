@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func (m *Manager) Reconcile(ctx context.Context) (Report, error) {
 	defer unlock()
 	r := Report{}
 	var errs []error
-	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules} {
+	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules, m.warn} {
 		if err := step(&r); err != nil {
 			errs = append(errs, fmt.Errorf("network reconcile: %w", err))
 		}
@@ -271,6 +272,27 @@ func (m *Manager) repairRules(r *Report) error {
 	changes, err := m.setRules()
 	r.Changes = append(r.Changes, changes...)
 	return err
+}
+
+// warn looks for other tables' chains of policy drop: to accept a packet, all have to.
+func (m *Manager) warn(r *Report) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	all, err := c.ListChains()
+	if err != nil {
+		return fmt.Errorf("nft chains: %w", err)
+	}
+	names := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
+	for _, ch := range all {
+		f, ip := names[ch.Table.Family]
+		if ip && ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("nft table %s %s: chain %s drops what is forwarded and not allowed there, containers' traffic too",
+				f, ch.Table.Name, ch.Name))
+		}
+	}
+	return nil
 }
 
 // setRules makes the table what the records want. No networks: no table.
