@@ -31,7 +31,7 @@
 //   - Between networks, and to a container's own address from outside, nothing passes, unless it is published. The host
 //     itself reaches all containers. A firewall's INPUT chain does not see published ports: they are forwarded.
 //   - A verdict accept is one of this table only. Where docker (policy DROP in FORWARD) or firewalld has another table, its
-//     drop counts: allow the bridges there (docker: iptables -I DOCKER-USER -i vitro0 -j ACCEPT, and -o).
+//     drop counts, and Reconcile warns of it: allow the bridges there (docker: iptables -I DOCKER-USER -i vitro0 -j ACCEPT, and -o).
 //   - Routing is turned on if it is off (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding) and stays on; the table does not
 //     filter what is not from or to its bridges. With IPv6 forwarding, a host that configures itself by router
 //     advertisements needs accept_ra=2 on its uplink.
