@@ -111,7 +111,11 @@ func (c *c) cgroups() error {
 	if c.in.Group == nil || !c.in.Facts.V2 {
 		return nil
 	}
-	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+	if err := c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false); err != nil {
+		return err
+	}
+	c.delegate()
+	return nil
 }
 
 // lateCgroups are the same ops after the clone.
