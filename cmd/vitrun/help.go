@@ -15,7 +15,8 @@ var (
 
 // versionText: moby reads every line with the word "version" in it, go-runc the first line and the prefixes of the others.
 func versionText() string {
-	return "vitrun version " + version + "\ncommit: " + commit + "\nspec: " + specs.Version + "\ngo: " + goruntime.Version() + "\n"
+	goVersion, _, _ := strings.Cut(goruntime.Version(), "-X:") // how it was built is not of interest
+	return "vitrun version " + version + "\ncommit: " + commit + "\nspec: " + specs.Version + "\ngo: " + goVersion + "\n"
 }
 
 func mainHelp() string {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"vitro/internal/boot"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
 	"vitro/internal/sys"
@@ -21,6 +22,7 @@ type app struct {
 }
 
 func main() {
+	boot.GrowStack()
 	a := &app{logFD: -1}
 	code, err := a.dispatch(os.Args[1:])
 	if err != nil {

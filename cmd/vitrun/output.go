@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"vitro/internal/boot"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
 	"vitro/internal/sys"
@@ -224,8 +225,9 @@ func psOutput(opts []string) (string, error) {
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
 		return "", usageError("pipe: " + err.Error())
 	}
+	boot.OwnSlack()
 	pid, err := syscall.ForkExec(path, append([]string{"ps"}, opts...), &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, uintptr(p[1]), 2},
+		Env: boot.Environ(), Files: []uintptr{0, uintptr(p[1]), 2},
 	})
 	syscall.Close(p[1])
 	defer syscall.Close(p[0])

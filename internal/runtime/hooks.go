@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"vitro/internal/boot"
 	"vitro/internal/spec"
 	"vitro/internal/sys"
 )
@@ -118,6 +119,7 @@ func runHook(hook *specs.Hook, state *specs.State, dir string) error {
 	if attr.Env == nil {
 		attr.Env = []string{}
 	}
+	boot.OwnSlack()
 	pid, err := syscall.ForkExec(hook.Path, hookArgs(hook), attr)
 	if err != nil {
 		return wrap("fork/exec "+hook.Path, err)

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"vitro/internal/boot"
 	"vitro/internal/plan"
 	"vitro/internal/sys"
 
@@ -41,8 +42,10 @@ func (l *Launch) SetSlot(s plan.Slot, v uint64) { l.m.slots[s] = v }
 // Run executes p. With waitExec it waits until the stub has executed the user's program or failed; without, it returns after
 // the last Sync op. On an error the stub is dead, reaped, and every fd that Run opened is closed.
 func Run(p *plan.Program, waitExec bool, o Options) (*Launch, error) {
-	runtime.LockOSThread() // setns(2), keyrings and no_new_privs are of a thread; the clone is to inherit them
-	defer runtime.UnlockOSThread()
+	if changesThread(p) { // the clone is to inherit what they set; locking starts a thread, so only then
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
 	l := &Launch{o: o, m: newMachine(p), PIDFD: -1, chans: [2]int{-1, -1}}
 	err := l.run(p, waitExec)
 	if err != nil {
@@ -50,6 +53,21 @@ func Run(p *plan.Program, waitExec bool, o Options) (*Launch, error) {
 	}
 	l.closeChans()
 	return l, err
+}
+
+// changesThread: does the parent make calls that act on the calling thread alone?
+func changesThread(p *plan.Program) bool {
+	for i := range p.Ops {
+		o := &p.Ops[i]
+		if o.Do == plan.Stub || o.Kind != plan.Syscall {
+			continue
+		}
+		switch o.Nr {
+		case unix.SYS_SETNS, unix.SYS_UNSHARE, unix.SYS_KEYCTL, unix.SYS_PRCTL:
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Launch) run(p *plan.Program, waitExec bool) error {
@@ -121,6 +139,7 @@ func (l *Launch) clone(p *plan.Program) error {
 	l.exe = fileID(&st)
 	attr := l.attr(p, exe)
 	argv := []string{p.Clone.Comm}
+	boot.OwnSlack()
 	pid, err := syscall.ForkExec("/proc/self/fd/"+sys.Itoa(exe), argv, attr)
 	unix.Close(pair[1])
 	l.chans[1] = -1

@@ -67,8 +67,12 @@ func build(name string) (string, error) {
 		return "", err
 	}
 	out := filepath.Join(runDir, "bin", name)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./cmd/"+name)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	flags, env := "-s -w", append(os.Environ(), "CGO_ENABLED=0")
+	if name == "vitrun" { // as the Makefile does
+		flags, env = flags+" -E vitro/internal/boot.Entry", append(env, "GOEXPERIMENT=norandomizedheapbase64")
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", flags, "-o", out, "./cmd/"+name)
+	cmd.Dir, cmd.Env = dir, env
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/%s: %w\n%s", name, err, b)
 	}

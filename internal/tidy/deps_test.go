@@ -15,6 +15,7 @@ const module = "vitro/"
 // levels: a package imports packages of a lower level only. A key covers the packages below it, which may import each
 // other; the longest key counts.
 var levels = map[string]int{
+	"internal/boot":  0,
 	"internal/sys":   0,
 	"internal/plan":  0,
 	"internal/spec":  0,
@@ -87,7 +88,6 @@ var unixUsers = [][2]string{
 
 // execUsers may start programs with os/exec. Unpacking, networking and mounting never do.
 var execUsers = [][2]string{
-	{"internal/engine", "starts the monitor"},
 	{"internal/monitor", "starts vitrun"},
 	{"internal/runtime", "hooks, newuidmap and newgidmap"},
 	{"internal/hello/gen", "go build"},

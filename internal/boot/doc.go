@@ -1,0 +1,16 @@
+// Package boot is vitrun's entry point: some thirty instructions that run before Go's runtime and tell it that the process
+// will live for a few milliseconds on one thread. It is in effect where the program is linked with -ldflags '-E
+// vitro/internal/boot.Entry' (the Makefile does); without, the program works as well and starts as any other.
+//
+// What the entry does, and what it saves of a `vitrun run` (bench/, docs/ARCHITECTURE.md):
+//
+//   - The timer slack (prctl(2), PR_SET_TIMERSLACK) becomes 10 ms. The runtime's monitor thread inherits it, and its 20 µs
+//     naps take the next interrupt instead of a timer of their own: 60 wake-ups less. A package init gives the first
+//     thread the caller's slack back; [OwnSlack] does so on the thread that is about to fork, as a child inherits it.
+//   - runtime.MemProfileRate is 0 before the first allocation, not only after some twenty: no stack walk, no table of 1.4 MB.
+//   - GOMAXPROCS=1 is added at the end of the environment, where a value of the caller's own wins: with a second processor
+//     the runtime starts threads that find nothing to do. Neither /proc/self/environ nor a child sees it.
+//
+// Then the init puts the heap's first 2 MiB on one huge page (madvise(2), MADV_COLLAPSE, Linux 6.1): with shadow or nested
+// page tables the first touch of each small page costs, whoever maps it. Where the kernel refuses, nothing changes.
+package boot

@@ -1,0 +1,60 @@
+#include "textflag.h"
+
+DATA oneProcessor<>+0(SB)/8, $"GOMAXPRO"
+DATA oneProcessor<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
+GLOBL oneProcessor<>(SB), RODATA, $16
+
+// Entry is called by the kernel: SP points at argc, argv, 0, envp, 0, auxv (System V ABI, 3.4.1). All of it is copied below
+// itself with one more string in envp.
+TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
+	MOVQ $157, AX                   // prctl
+	MOVQ $30, DI                    // PR_GET_TIMERSLACK
+	SYSCALL
+	MOVQ AX, ·slack(SB)
+	MOVQ $157, AX
+	MOVQ $29, DI                    // PR_SET_TIMERSLACK
+	MOVQ $10000000, SI
+	SYSCALL
+	MOVQ ·profileRate(SB), AX
+	MOVQ $0, 0(AX)
+
+	MOVQ SP, SI                     // from here
+	MOVQ 0(SI), CX
+	LEAQ 16(SI)(CX*8), BX           // envp
+envs:
+	MOVQ 0(BX), AX
+	ADDQ $8, BX
+	TESTQ AX, AX
+	JNZ  envs
+	MOVQ BX, DX                     // auxv
+auxs:
+	MOVQ 0(DX), AX
+	ADDQ $16, DX
+	TESTQ AX, AX
+	JNZ  auxs                       // until DX
+	SUBQ $8, BX                     // envp's last 0
+
+	MOVQ SI, R8
+	SUBQ DX, R8
+	LEAQ -8(SI)(R8*1), R8
+	ANDQ $~15, R8                   // to here
+	MOVQ R8, DI
+copyenv:
+	MOVQ 0(SI), AX
+	MOVQ AX, 0(DI)
+	ADDQ $8, SI
+	ADDQ $8, DI
+	CMPQ SI, BX
+	JNE  copyenv
+	MOVQ $oneProcessor<>(SB), AX
+	MOVQ AX, 0(DI)
+	ADDQ $8, DI
+copyaux:
+	MOVQ 0(SI), AX
+	MOVQ AX, 0(DI)
+	ADDQ $8, SI
+	ADDQ $8, DI
+	CMPQ SI, DX
+	JNE  copyaux
+	MOVQ R8, SP
+	JMP  _rt0_amd64_linux(SB)

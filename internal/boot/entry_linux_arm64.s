@@ -1,0 +1,50 @@
+#include "textflag.h"
+
+DATA oneProcessor<>+0(SB)/8, $"GOMAXPRO"
+DATA oneProcessor<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
+GLOBL oneProcessor<>(SB), RODATA, $16
+
+// Entry: see entry_linux_amd64.s.
+TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
+	MOVD $167, R8                   // prctl
+	MOVD $30, R0                    // PR_GET_TIMERSLACK
+	SVC
+	MOVD R0, ·slack(SB)
+	MOVD $29, R0                    // PR_SET_TIMERSLACK
+	MOVD $10000000, R1
+	SVC
+	MOVD ·profileRate(SB), R0
+	MOVD ZR, (R0)
+
+	MOVD RSP, R1                    // from here
+	MOVD (R1), R2
+	ADD  $16, R1, R3
+	ADD  R2<<3, R3                  // envp
+envs:
+	MOVD.P 8(R3), R0
+	CBNZ R0, envs
+	MOVD R3, R4                     // auxv
+auxs:
+	MOVD.P 16(R4), R0
+	CBNZ R0, auxs                   // until R4
+	SUB  $8, R3                     // envp's last 0
+
+	SUB  R4, R1, R5
+	ADD  R1, R5
+	SUB  $8, R5
+	AND  $~15, R5                   // to here
+	MOVD R5, R6
+copyenv:
+	MOVD.P 8(R1), R0
+	MOVD.P R0, 8(R6)
+	CMP  R1, R3
+	BNE  copyenv
+	MOVD $oneProcessor<>(SB), R0
+	MOVD.P R0, 8(R6)
+copyaux:
+	MOVD.P 8(R1), R0
+	MOVD.P R0, 8(R6)
+	CMP  R1, R4
+	BNE  copyaux
+	MOVD R5, RSP
+	JMP  _rt0_arm64_linux(SB)
