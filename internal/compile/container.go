@@ -7,6 +7,7 @@ import (
 	"vitro/internal/stub"
 	"vitro/internal/sys"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -230,16 +231,23 @@ func (c *c) writeFile(dir int, path, text, hint string) {
 	c.stub(unix.SYS_CLOSE, plan.Val(fd))
 }
 
-// hooks lets the parent run prestart, createRuntime and createContainer hooks while the stub waits.
+// hooks lets the parent move network devices, then run prestart, createRuntime and createContainer hooks, while the stub waits.
 func (c *c) hooks() error {
 	if !c.hooked() {
 		return nil
 	}
 	h := c.spec.Hooks
+	if h == nil {
+		h = &specs.Hooks{}
+	}
 	c.waitAck()
 	c.Field("hooks", "")
 	c.Tell(0)
 	c.Call(plan.Sync, "await")
+	if len(c.spec.Linux.NetDevices) > 0 {
+		c.Field("linux.netDevices", "")
+		c.Call(plan.Sync, "netdevices")
+	}
 	//lint:ignore SA1019 prestart is deprecated, and used
 	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} {
 		if n > 0 {
@@ -253,11 +261,11 @@ func (c *c) hooks() error {
 	return nil
 }
 
-// hooked tells whether a hook runs while the stub waits.
+// hooked tells whether the parent has work while the stub waits.
 func (c *c) hooked() bool {
 	h := c.spec.Hooks
 	//lint:ignore SA1019 prestart is deprecated, and used
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 || len(c.spec.Linux.NetDevices) > 0
 }
 
 // HookKinds are the operands of a "hooks" call, in order.

@@ -160,6 +160,12 @@ var goldens = []struct {
 		s.Mounts = nil
 		return input(s)
 	}},
+	{"netdevices", func(*testing.T) *Input {
+		s := slim()
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "net0"}}
+		return input(s)
+	}},
 	{"hooks", func(*testing.T) *Input {
 		s := slim()
 		everyHook(s)

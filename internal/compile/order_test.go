@@ -31,6 +31,7 @@ var orders = []struct {
 	{"/dev is filled once it is mounted", []string{"(/dev): mount tmpfs", "# linux.devices"}},
 	{"the null device that replaces the host's as stdio is the container's", []string{"make the device node", "# stdio (/dev/null)", "execve"}},
 	{"hooks of the runtime see mounts and devices (crun #2167)", []string{"# linux.devices", "sync    hooks          0", "sync    hooks          1", "sync    hooks          2", "hooks: wait for vitrun", "pivot_root"}},
+	{"lo is up and devices are moved before a hook looks", []string{"bring lo up", "hooks: tell vitrun", "sync    netdevices", "sync    hooks          1", "hooks: wait for vitrun"}},
 	{"createContainer hooks may still write (crun #1924)", []string{"hooks: wait for vitrun", "linux.readonlyPaths", "linux.maskedPaths", "root.readonly"}},
 	{"new file systems while the old root is there (a user namespace's proc)", []string{"fsmount", "pivot_root", "umount2"}},
 	{"masks before the pivot: the null device is the host's", []string{"linux.maskedPaths", "pivot_root"}},

@@ -250,6 +250,8 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 		return m.store(m.dir)
 	case "copyup":
 		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))
+	case "netdevices":
+		return moveDevices(l, m.spec.Linux.NetDevices)
 	case "hooks":
 		return m.hooks(m.spec, int(o.Args[0].V), specs.StateCreating)
 	}
