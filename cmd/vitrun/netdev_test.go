@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -92,6 +94,36 @@ func TestNetDevices(t *testing.T) {
 				t.Errorf("still on the host:\n%s", left)
 			}
 		})
+	}
+}
+
+// Into a joined namespace, where the device stays; createRuntime hooks see it there.
+func TestNetDeviceJoined(t *testing.T) {
+	id := name(t)
+	root := newRoot(t, id)
+	holder := exec.Command("sleep", "300")
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	ownNet(t, hostSide)
+	must(t, holder.Start())
+	t.Cleanup(func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	})
+	path := "/proc/" + strconv.Itoa(holder.Process.Pid) + "/ns/net"
+	seen := t.TempDir() + "/seen"
+	dir := devices(t, map[string]specs.LinuxNetDevice{"vd0": {Name: "net0"}}, func(s *specs.Spec) {
+		joinNet(s, path)
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "nsenter --net=" + path + " ip addr >" + seen}, Env: []string{"PATH=" + os.Getenv("PATH")}}}}
+	})
+	if out, code := vitrun(t, root, "run", "--bundle", dir, id); code != 0 || !strings.Contains(out, "net0@") {
+		t.Errorf("status %d\n%s", code, out)
+	}
+	hook, err := os.ReadFile(seen)
+	after, _ := exec.Command("nsenter", "--net="+path, "ip", "addr").CombinedOutput()
+	for _, out := range []string{string(hook), string(after)} {
+		if err != nil || !strings.Contains(out, "2001:db8::1/64") || !strings.Contains(out, "net0@") {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
 

@@ -305,6 +305,7 @@ func (m *Manager) DetachAll(ctx context.Context, container string) error {
 	return m.detachAll(ctx, Filter{Container: container})
 }
 
+// detachAll deletes links without the lock: the kernel waits some 20 ms for RCU there, and many containers end at once.
 func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	if err := checkName(f.Container); err != nil {
 		return err
@@ -313,48 +314,84 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	eps, err := m.endpoints(f)
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, e := range eps {
-		errs = append(errs, m.detach(e))
+		e.State = Detaching
+		errs = append(errs, m.unpublish(e), m.writeEndpoint(e))
 	}
-	if len(eps) > 0 && f.Network != "" {
+	unlock()
+	if err := errors.Join(append(errs, err)...); err != nil || len(eps) == 0 {
+		return err
+	}
+	for _, e := range eps {
+		errs = append(errs, m.deleteLinkOf(e))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if unlock, err = m.lock(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	defer unlock()
+	for _, e := range eps {
+		errs = append(errs, m.forget(e))
+	}
+	if f.Network != "" {
 		errs = append(errs, m.moveDefaultRoute(f.Container))
 	}
 	return errors.Join(errs...)
 }
 
-// detach takes the record last: what a kill leaves is found by it.
+// detach is all of it, under the lock, for what an earlier run or a kill left.
 func (m *Manager) detach(e *Endpoint) error {
-	fail := func(err error) error { return fmt.Errorf("endpoint %s: %w", e.label(), err) }
-	if els := endpointElements(e); len(els) > 0 {
-		if err := m.removeRules(els); err != nil {
-			return fail(err)
-		}
-		flushUDP(e.Ports)
+	if err := m.unpublish(e); err != nil {
+		return err
 	}
+	if err := m.deleteLinkOf(e); err != nil {
+		return err
+	}
+	return m.forget(e)
+}
+
+func (m *Manager) unpublish(e *Endpoint) error {
+	els := endpointElements(e)
+	if len(els) == 0 {
+		return nil
+	}
+	if err := m.removeRules(els); err != nil {
+		return fmt.Errorf("endpoint %s: %w", e.label(), err)
+	}
+	flushUDP(e.Ports)
+	return nil
+}
+
+func (m *Manager) deleteLinkOf(e *Endpoint) (err error) {
 	if e.HostLink != "" {
-		if err := deleteLink(e.HostLink); err != nil {
-			return fail(err)
-		}
+		err = deleteLink(e.HostLink)
 	} else if e.Alive() { // else the link has gone with its namespace
-		ns, err := e.open()
-		if err == nil {
+		var ns *os.File
+		if ns, err = e.open(); err == nil {
 			err = errors.Join(deleteInside(e, int(ns.Fd())), ns.Close())
 		}
-		if err != nil {
-			return fail(err)
-		}
+	}
+	if err != nil {
+		return fmt.Errorf("endpoint %s: %w", e.label(), err)
+	}
+	return nil
+}
+
+// forget takes the record last: what a kill leaves is found by it. If there is another one by now, it is not ours.
+func (m *Manager) forget(e *Endpoint) error {
+	now := &Endpoint{}
+	if err := readRecord(m.endpointPath(e.Container, e.Network), now); err != nil || now.ID != e.ID {
+		return nil
 	}
 	m.dropLease(e, e.IP4)
 	m.dropLease(e, e.IP6)
 	m.dropPorts(e)
 	if err := m.removeEndpoint(e); err != nil {
-		return fail(err)
+		return fmt.Errorf("endpoint %s: %w", e.label(), err)
 	}
 	return nil
 }

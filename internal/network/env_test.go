@@ -26,15 +26,16 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 // ns is a network namespace with a thread in it.
 type ns struct {
-	t    *testing.T
+	t    testing.TB
 	file *os.File
 	jobs chan func()
 }
 
-func newNS(t *testing.T) *ns {
+func newNS(t testing.TB) *ns {
 	t.Helper()
 	testenv.Need(t, testenv.Root)
-	n := &ns{t: t, jobs: make(chan func())}
+	jobs := make(chan func())
+	n := &ns{t: t, jobs: jobs}
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
@@ -46,7 +47,7 @@ func newNS(t *testing.T) *ns {
 			err = netlink.LinkSetUp(byIndex(1))
 		}
 		ready <- err
-		for f := range n.jobs {
+		for f := range jobs {
 			f()
 		}
 	}()
@@ -174,7 +175,10 @@ const (
 	hostIP, hostIP6 = "198.51.100.1", "2001:db8:1::1"
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldNF(t, "0") }
+
+// newWorldNF sets bridge-nf-call-iptables and -ip6tables of the container host.
+func newWorldNF(t *testing.T, nf string) *world {
 	w := &world{t: t, lan: newNS(t), host: newNS(t)}
 	w.host.do(func() error {
 		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lan0", Flags: net.FlagUp}, PeerName: "eth0", PeerNamespace: netlink.NsFd(w.lan.file.Fd())}
@@ -186,6 +190,12 @@ func newWorld(t *testing.T) *world {
 	w.lan.do(func() error { return setUp("eth0", lanIP+"/24", lanIP6+"/64", "", "") })
 	w.host.do(func() (err error) {
 		dir := t.TempDir()
+		if err := setSysctl("/proc/sys/net/bridge/bridge-nf-call-iptables", nf); err != nil {
+			return err
+		}
+		if err := setSysctl("/proc/sys/net/bridge/bridge-nf-call-ip6tables", nf); err != nil {
+			return err
+		}
 		w.m, err = Open(Options{Root: dir, RunRoot: dir + "/run", Table: "vitro"})
 		return err
 	})

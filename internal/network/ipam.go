@@ -289,11 +289,14 @@ func (m *Manager) leaseStatic(e *Endpoint, s Subnet, want netip.Addr) (netip.Pre
 		return none, fmt.Errorf("%s %s: %s", flag, want, why)
 	}
 	err := m.takeLease(e, want)
-	if errors.Is(err, fs.ErrExist) {
-		owner := &Endpoint{}
-		if readRecord(m.leasePath(e, want.String()), owner) == nil {
+	if owner := (&Endpoint{}); errors.Is(err, fs.ErrExist) && readRecord(m.leasePath(e, want.String()), owner) == nil {
+		if owner.Alive() {
 			return none, fmt.Errorf("%s %s: Address already in use by %s", flag, want, owner.label())
 		}
+		if err := m.detach(owner); err != nil {
+			return none, err
+		}
+		err = m.takeLease(e, want)
 	}
 	return netip.PrefixFrom(want, s.Prefix.Bits()), err
 }

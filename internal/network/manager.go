@@ -100,7 +100,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (*Network, error)
 		return nil, err
 	}
 	defer unlock()
-	nets, err := m.networks()
+	nets, err := m.predefine()
 	if err != nil {
 		return nil, err
 	}

@@ -99,6 +99,7 @@ type State string
 const (
 	Attaching State = "attaching"
 	Attached  State = "attached"
+	Detaching State = "detaching"
 )
 
 // CreateOptions are the arguments of Create.

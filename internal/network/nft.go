@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
@@ -95,6 +96,9 @@ func datatype(types []nftables.SetDatatype) nftables.SetDatatype {
 // set is what names a set in a transaction, and with def's other fields makes it.
 func (d setDef) set(t *nftables.Table) *nftables.Set {
 	s := &nftables.Set{Table: t, Name: d.name, KeyType: datatype(d.key), Interval: d.interval, Concatenation: len(d.key) > 1}
+	if len(d.key) == 1 && d.key[0] == nftables.TypeIFName {
+		s.KeyByteOrder = binaryutil.NativeEndian // for nft, which prints "" else
+	}
 	if d.data != nil {
 		s.IsMap, s.DataType = true, datatype(d.data)
 	}
@@ -261,7 +265,7 @@ func (r ruleDef) comment() string {
 	return c
 }
 
-// Set makes the table what the records want: the difference, or the whole table if its rules are not ours. One transaction.
+// setTable makes the table what the records want: the difference, or the whole table if its rules are not ours. One transaction.
 func (m *Manager) setTable(want []element) (changes []string, err error) {
 	have, err := m.readTable()
 	if err != nil {

@@ -269,8 +269,8 @@ func (m *Manager) bind(p Port) (files []*os.File, err error) {
 	}()
 	for _, a := range p.hostAddrs(true, true) {
 		at := netip.AddrPortFrom(a, p.HostPort)
-		if who := m.portOwner(p.Proto, at); who != "" {
-			return files, fmt.Errorf("Bind for %s failed: %w (%s)", at, errAllocated, who)
+		if o := m.portOwner(p.Proto, at); o != nil && o.Alive() {
+			return files, allocatedBy(at, o)
 		}
 		f, err := bindSocket(p.Proto, at)
 		switch {
@@ -327,8 +327,12 @@ func (m *Manager) portDir(proto string, port uint16) string {
 	return m.run("ports", proto+"-"+strconv.Itoa(int(port)))
 }
 
-// portOwner names the endpoint that publishes this address, or one that overlaps with it.
-func (m *Manager) portOwner(proto string, at netip.AddrPort) string {
+func allocatedBy(at netip.AddrPort, e *Endpoint) error {
+	return fmt.Errorf("Bind for %s failed: %w (by %s)", at, errAllocated, e.label())
+}
+
+// portOwner finds the endpoint that publishes this address, or one that overlaps with it.
+func (m *Manager) portOwner(proto string, at netip.AddrPort) *Endpoint {
 	dir := m.portDir(proto, at.Port())
 	entries, _ := os.ReadDir(dir)
 	for _, ent := range entries {
@@ -337,13 +341,11 @@ func (m *Manager) portOwner(proto string, at netip.AddrPort) string {
 			continue
 		}
 		e := &Endpoint{}
-		err = readRecord(filepath.Join(dir, ent.Name()), e)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // what a kill left
+		if err := readRecord(filepath.Join(dir, ent.Name()), e); err == nil { // else what a kill left
+			return e
 		}
-		return "published by " + e.label()
 	}
-	return ""
+	return nil
 }
 
 // indexPorts enters the ports, or says who has one of them. It wants the lock.
@@ -351,8 +353,13 @@ func (m *Manager) indexPorts(e *Endpoint) error {
 	target := filepath.Join("../../endpoints", e.Container, e.Network+".json")
 	for _, p := range e.Ports {
 		for _, at := range e.HostAddrs(p) {
-			if who := m.portOwner(p.Proto, at); who != "" {
-				return fmt.Errorf("Bind for %s failed: %w (%s)", at, errAllocated, who)
+			if o := m.portOwner(p.Proto, at); o != nil {
+				if o.Alive() {
+					return allocatedBy(at, o)
+				}
+				if err := m.detach(o); err != nil {
+					return err
+				}
 			}
 			dir := m.portDir(p.Proto, p.HostPort)
 			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -23,7 +23,12 @@ func filepathWalk(dir string, f func(string)) {
 }
 
 func TestPublishedPort(t *testing.T) {
-	w := newWorld(t)
+	for _, nf := range []string{"0", "1"} {
+		t.Run("bridge-nf="+nf, func(t *testing.T) { publishedPort(t, newWorldNF(t, nf)) })
+	}
+}
+
+func publishedPort(t *testing.T, w *world) {
 	w.create(CreateOptions{Name: "blue", IPv6: true})
 	web, e := w.container("web", "blue", "8080:80 8080:80/udp 127.0.0.1:8081:80 "+hostIP+":8082:80 ["+hostIP6+"]:8083:80")
 	web.echo(80)
@@ -58,7 +63,12 @@ func TestPublishedPort(t *testing.T) {
 }
 
 func TestWayOutAndIsolation(t *testing.T) {
-	w := newWorld(t)
+	for _, nf := range []string{"0", "1"} {
+		t.Run("bridge-nf="+nf, func(t *testing.T) { wayOutAndIsolation(t, newWorldNF(t, nf)) })
+	}
+}
+
+func wayOutAndIsolation(t *testing.T, w *world) {
 	w.lan.echo(7)
 	w.host.echo(7)
 	w.create(CreateOptions{Name: "blue", IPv6: true})

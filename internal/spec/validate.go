@@ -430,7 +430,7 @@ func netDevices(v *sections, o ValidateOptions) error {
 
 // deviceName is the kernel's dev_valid_name: IFNAMSIZ counts the NUL.
 func deviceName(s string) bool {
-	return s != "" && len(s) < 16 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00\xa0")
+	return s != "" && len(s) < 16 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00") && strings.IndexByte(s, 0xa0) < 0
 }
 
 func hooks(v *sections, _ ValidateOptions) error {

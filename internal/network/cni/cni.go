@@ -146,6 +146,7 @@ func load(file string) (*libcni.NetworkConfigList, error) {
 	if one.Network.Name == "" {
 		return nil, errors.New("no name")
 	}
+	//lint:ignore SA1019 single files are deprecated, and in use
 	return libcni.ConfListFromConf(one)
 }
 

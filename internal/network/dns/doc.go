@@ -20,7 +20,7 @@
 // forwarded, single labels too (search domains are the business of resolv.conf), unless the options ask for ndots above 0, as in Docker.
 // [Records] is the Names that reads the endpoint records below <run root>/network/endpoints.
 //
-// An internal network forwards nothing: unknown names are SERVFAIL, as in Docker. Answers of upstreams are passed on with their own bits; SERVFAIL and
+// A container whose networks are all internal, or that has none, gets nothing forwarded: unknown names are SERVFAIL, as in Docker. Answers of upstreams are passed on with their own bits; SERVFAIL and
 // REFUSED make it ask the next.
 //
 // Life cycle: Serve when the namespace is there and before the program starts; Set on connect, disconnect; Close when init has ended. Open sockets

@@ -24,8 +24,11 @@ func (s *Server) forward(cfg *Config, q *dns.Msg) *dns.Msg {
 	ctx, cancel := context.WithTimeout(s.ctx, forwardTime)
 	defer cancel()
 	last := failure(q, dns.RcodeServerFailure)
-	for _, u := range cfg.Upstreams {
-		r := s.ask(ctx, u, q)
+	end, _ := ctx.Deadline()
+	for k, u := range cfg.Upstreams { // the last is to have its turn, whatever the others do
+		limit, cancel := context.WithTimeout(ctx, min(upstreamTime, time.Until(end)/time.Duration(len(cfg.Upstreams)-k)))
+		r := s.ask(limit, u, q)
+		cancel()
 		if r == nil {
 			continue
 		}
@@ -69,8 +72,6 @@ func upstreamQuery(q *dns.Msg) *dns.Msg {
 
 // exchange opens a socket for each query, so each has a port of its own.
 func (s *Server) exchange(ctx context.Context, network string, u Upstream, q *dns.Msg) *dns.Msg {
-	ctx, cancel := context.WithTimeout(ctx, upstreamTime)
-	defer cancel()
 	conn, err := s.dial(ctx, network, u)
 	if err != nil {
 		return nil

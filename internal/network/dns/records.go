@@ -56,7 +56,7 @@ type index struct {
 
 // NewRecords reads when asked.
 func NewRecords(dir, container string) *Records {
-	return &Records{dir: dir, container: container}
+	return &Records{dir: dir, container: container, index: index{internal: true}}
 }
 
 // Lookup implements [Names]. Of the container's networks the first that has the name answers.
@@ -83,7 +83,7 @@ func (r *Records) Reverse(addr netip.Addr) (string, bool) {
 	return name, ok
 }
 
-// Internal implements [Names]: every network of the container is internal.
+// Internal implements [Names]: no network of the container is known to lead out. What cannot be read does not open a way.
 func (r *Records) Internal() bool { return r.current().internal }
 
 // current is the index, made new if something changed.
@@ -106,7 +106,7 @@ func (r *Records) current() index {
 // scan reads the folders that changed.
 func (r *Records) scan(now int64) (changed bool) {
 	fd, err := unix.Open(r.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil { // nobody has an endpoint
+	if err != nil { // most likely nobody has an endpoint
 		clear(r.folders)
 		return true
 	}
@@ -121,7 +121,10 @@ func (r *Records) scan(now int64) (changed bool) {
 		}
 		there[name] = old
 		if modified := mtime(fd, name); old.stale(modified) {
-			records := readFolder(filepath.Join(r.dir, name))
+			records, ok := readFolder(filepath.Join(r.dir, name))
+			if !ok {
+				modified = 0 // again, the next time
+			}
 			changed = changed || !slices.EqualFunc(old.records, records, sameRecord)
 			*old = folder{modified, now, records}
 		}
@@ -148,24 +151,22 @@ func mtime(dir int, name string) int64 {
 	return st.Mtim.Nano()
 }
 
-func readFolder(dir string) (all []record) {
-	files, _ := filepath.Glob(filepath.Join(escape(dir), "*.json"))
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
+// readFolder tells with ok whether it could read all: a file that went away is none.
+func readFolder(dir string) (all []record, ok bool) {
+	entries, err := os.ReadDir(dir)
+	ok = err == nil || os.IsNotExist(err)
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		ok = ok && (err == nil || os.IsNotExist(err))
 		var one record
-		if json.Unmarshal(b, &one) == nil && one.Network != "" && one.State != "attaching" {
+		if err == nil && json.Unmarshal(b, &one) == nil && one.Network != "" && one.State != "attaching" {
 			all = append(all, one)
 		}
 	}
-	return all
-}
-
-// escape makes a path a pattern of itself.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+	return all, ok
 }
 
 func sameRecord(a, b record) bool {
@@ -181,7 +182,7 @@ func (r *Records) build() index {
 		own = slices.Clone(f.records)
 	}
 	slices.SortFunc(own, func(a, b record) int { return strings.Compare(a.IfName, b.IfName) })
-	x.internal = len(own) > 0
+	x.internal = true
 	for _, e := range own {
 		x.networks = append(x.networks, e.Network)
 		x.labels[strings.ToLower(e.NetworkName)] = e.Network

@@ -125,7 +125,12 @@ func TestRecordsAreCurrent(t *testing.T) {
 	lookup(t, a, "b")
 	write(t, dir, idB, "front", endpoint(idB, "b", "front", "eth0", "10.1.0.3/24", "", `,"State":"attaching"`))
 	lookup(t, a, "b")
-	lookup(t, NewRecords(dir+"/none", idA), "a")
+	for _, none := range []*Records{NewRecords(dir+"/none", idA), NewRecords(dir, "none")} {
+		lookup(t, none, "a")
+		if !none.Internal() {
+			t.Error("a container without a network has a way out")
+		}
+	}
 }
 
 // A writer that does not touch the folder of folders is noticed later.

@@ -18,7 +18,7 @@ const (
 	maxConns    = 64               // TCP connections at once; one more waits
 	tcpIdle     = 10 * time.Second // RFC 7766: seconds, not minutes
 	ednsSize    = 1232             // bytes of UDP that we ask upstreams for (DNS flag day 2020)
-	maxPacket   = 4096             // of a query
+	maxPacket   = 4096             // bytes of UDP, either way
 )
 
 // Names knows the containers.
@@ -103,7 +103,8 @@ func (s *Server) serveUDP() {
 			if s.ctx.Err() != nil {
 				return
 			}
-			continue // ICMP's word on an earlier answer
+			time.Sleep(10 * time.Millisecond) // out of memory, most likely
+			continue
 		}
 		q := parse(buf[:n])
 		if q == nil || n == len(buf) {
@@ -121,7 +122,7 @@ func (s *Server) serveUDP() {
 // udpSize is the size in bytes that the client takes.
 func udpSize(q *dns.Msg) int {
 	if o := q.IsEdns0(); o != nil {
-		return max(dns.MinMsgSize, int(o.UDPSize()))
+		return min(max(dns.MinMsgSize, int(o.UDPSize())), maxPacket)
 	}
 	return dns.MinMsgSize
 }

@@ -98,13 +98,11 @@ func startUpstream(t *testing.T, netns *os.File) *upstream {
 		}
 		return err
 	}
-	err := errors.New("")
-	if netns == nil {
-		err = open()
-	} else {
-		err = inNetNS(netns, open)
+	run := open
+	if netns != nil {
+		run = func() error { return inNetNS(netns, open) }
 	}
-	if err != nil {
+	if err := run(); err != nil {
 		t.Fatal(err)
 	}
 	u.addr = Upstream{netip.MustParseAddrPort(pc.LocalAddr().String()), netns != nil}
@@ -328,6 +326,16 @@ func TestUpstreams(t *testing.T) {
 	}
 	if got := dig(t, netns, "udp", "silent", dns.TypeA); got != "SERVFAIL" {
 		t.Errorf("silent: %s", got)
+	}
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	silent := Upstream{Addr: netip.MustParseAddrPort(mute.LocalAddr().String())}
+	s.Set(Config{Upstreams: []Upstream{silent, silent, up.addr}})
+	if got := dig(t, netns, "udp", "www.example", dns.TypeA); got != "NOERROR 192.0.2.9" {
+		t.Errorf("two are silent: %s", got)
 	}
 	s.Set(Config{Upstreams: []Upstream{closed}})
 	if got := dig(t, netns, "udp", "www.example", dns.TypeA); got != "SERVFAIL" {
