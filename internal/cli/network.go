@@ -212,7 +212,7 @@ func removeNetwork(ctx context.Context, m *network.Manager, ref string) error {
 	if err != nil {
 		return err
 	}
-	err = m.Remove(ctx, n.ID)
+	err = m.Remove(ctx, n.Name)
 	switch {
 	case errors.Is(err, network.ErrNotFound):
 		return &engine.NetworkNotFoundError{Ref: ref}

@@ -64,7 +64,11 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 			return nil, fmt.Errorf("endpoint with name %s already exists in network %s", l.Name, n.Name)
 		}
 		if l.Status == Running {
-			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, nil))
+			ports, err := e.idlePorts(m, l.ID, n)
+			if err != nil {
+				return nil, err
+			}
+			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
 			if err != nil {
 				return nil, err
 			}
@@ -74,6 +78,19 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 		}
 		return append(now, a), nil
 	})
+}
+
+// idlePorts are the host ports of a running container that has lost the network which they were published on.
+func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) ([]network.Port, error) {
+	run, err := readRunState(e.runDir(id))
+	if err != nil || len(run.Ports) == 0 || to.Driver != network.DriverBridge || to.Internal {
+		return nil, err
+	}
+	eps, err := m.Endpoints(network.Filter{Container: id})
+	if slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
+		return nil, err
+	}
+	return run.Ports, err
 }
 
 // Disconnect takes a container off a network. With force, a container that is not there is no error if it has an endpoint.

@@ -292,6 +292,9 @@ func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
 	s.c.StartedAt = time.Now().UTC()
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	if s.wires != nil && s.wires.held != nil {
+		run.Ports = s.wires.held.Ports
+	}
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
