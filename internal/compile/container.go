@@ -40,12 +40,15 @@ func (c *c) before() error {
 	switch {
 	case c.in.RootFD >= 0:
 		c.Sys(plan.Parent, unix.SYS_FCNTL, i(c.in.RootFD), i(unix.F_DUPFD_CLOEXEC), i(3)).To(c.root)
+	case c.treeByStub():
 	case c.ns.has(unix.CLONE_NEWNS):
 		c.rootTree(c.in.Facts.Rootfs)
 	default:
 		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs), i(cloexecDir)).To(c.root)
 	}
-	c.Keep = append(c.Keep, c.root)
+	if !c.treeByStub() {
+		c.Keep = append(c.Keep, c.root)
+	}
 	if c.in.Create {
 		c.openFIFO("exec.fifo", &c.fifo)
 		c.openFIFO("error.fifo", &c.errs)
@@ -58,6 +61,9 @@ func (c *c) before() error {
 	}
 	return nil
 }
+
+// treeByStub tells whether attachRoot makes the tree: cloning one takes CAP_SYS_ADMIN over the mount namespace.
+func (c *c) treeByStub() bool { return c.rootless() && c.in.RootFD < 0 && c.ns.has(unix.CLONE_NEWNS) }
 
 // rootTree makes the detached tree of root.path. An engine may give a detached mount as /proc/self/fd/N, which cannot be cloned before Linux 6.15 (EINVAL): it
 // is used itself.
@@ -143,7 +149,11 @@ func (c *c) clone() error {
 		c.Clone.Setgroups = c.in.Facts.EUID == 0
 		c.Field("linux.uidMappings", "")
 		c.Call(plan.Sync, "await")
-		c.Call(plan.Sync, "idmap")
+		if c.helpersMap() {
+			c.Call(plan.Sync, "newidmap")
+		} else {
+			c.Call(plan.Sync, "idmap")
+		}
 		c.Call(plan.Sync, "ack")
 		c.Field("linux.namespaces", "")
 	}

@@ -33,6 +33,9 @@ func (c *c) sources() error {
 			return errors.New(fieldAt("mounts", k) + ".options: " + err.Error())
 		}
 		m.dest = clean(m.Destination)
+		if t := c.in.Facts.Targets; t != nil && t[k] != "" {
+			m.dest = t[k]
+		}
 		if m.dest == "." {
 			return errors.New(fieldAt("mounts", k) + ".destination: a mount on / would cover root.path")
 		}
@@ -45,7 +48,7 @@ func (c *c) sources() error {
 		if err := c.checkBelowProc(m); err != nil {
 			return err
 		}
-		if insideOnly(m.Source) {
+		if insideOnly(m.Source) || c.rootless() {
 			continue
 		}
 		m.tree = c.Slot()

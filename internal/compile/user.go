@@ -106,9 +106,13 @@ func (c *c) identity() error {
 		return errors.New("process.user.additionalGids: cannot set any additional groups in a rootless container")
 	}
 	c.Field("process.user.gid", itoa(int(u.GID)))
-	c.stub(unix.SYS_SETRESGID, plan.Int(u.GID), plan.Int(u.GID), plan.Int(u.GID))
+	gid := c.stub(unix.SYS_SETRESGID, plan.Int(u.GID), plan.Int(u.GID), plan.Int(u.GID))
 	c.Field("process.user.uid", itoa(int(u.UID)))
-	c.stub(unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
+	uid := c.stub(unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
+	if c.ns.user() {
+		gid.As("setresgid (is it mapped in the user namespace?)")
+		uid.As("setresuid (is it mapped in the user namespace?)")
+	}
 	c.chdir(false)
 	c.Field("process.user.umask", "")
 	umask := uint32(0o022)

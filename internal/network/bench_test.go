@@ -79,7 +79,7 @@ func bareOnce(m *Manager, n *Network, c *ns) error {
 	if err != nil {
 		return err
 	}
-	e := &Endpoint{Ports: []Port{{Proto: "tcp", HostPort: 8080, Port: 80}}}
+	e := &Endpoint{Driver: DriverBridge, Ports: []Port{{Proto: "tcp", HostPort: 8080, Port: 80}}}
 	s := n.Subnets[0]
 	e.IP4 = netip.PrefixFrom(s.Gateway.Next(), s.Prefix.Bits())
 	for _, f := range []func() error{

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ func (m *Manager) attach(ctx context.Context, r Request) (*Endpoint, error) {
 		return nil, err
 	}
 	defer unlock()
-	if _, err := os.Stat(m.root(n.ID + ".json")); err != nil {
+	if _, err := os.Stat(m.root(n.ID + ".json")); err != nil && n.Driver != DriverCNI {
 		return nil, fmt.Errorf("it was removed: %w", ErrNotFound)
 	}
 	e, err := m.newEndpoint(n, r)
@@ -61,7 +62,7 @@ func (m *Manager) attach(ctx context.Context, r Request) (*Endpoint, error) {
 	var t txn
 	t.inject = m.inject
 	defer t.rollback()
-	if err := m.build(&t, n, e, r, int(ns.Fd())); err != nil {
+	if err := m.build(ctx, &t, n, e, r, int(ns.Fd())); err != nil {
 		return nil, err
 	}
 	t.commit()
@@ -108,7 +109,9 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 	case DriverHost, DriverNone:
 		return nil, fmt.Errorf("driver %s: a container is started with it, not connected to it", n.Driver)
 	case DriverCNI:
-		return nil, errors.New("driver cni: attached by the package cni")
+		if m.opt.CNI == nil {
+			return nil, errors.New("driver cni: not available here")
+		}
 	case DriverMacvlan, DriverIPvlan:
 		if len(r.Ports) > 0 {
 			return nil, fmt.Errorf("--publish: containers on driver %s are reached at their own addresses", n.Driver)
@@ -179,7 +182,7 @@ func bindDefault(n *Network, ports []Port) {
 }
 
 // build makes the endpoint: records first, so that each thing in the kernel has an owner on disk.
-func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
+func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
 	// On failure, also of a part, all leases go.
 	t.undo = append(t.undo, func() { m.dropLease(e, e.IP4); m.dropLease(e, e.IP6) })
 	if err := t.do("addresses", func() error { return m.giveAddresses(n, e, r) }, nil); err != nil {
@@ -192,15 +195,8 @@ func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) er
 	if err := t.do("record", func() error { return m.writeEndpoint(e) }, func() { m.removeEndpoint(e) }); err != nil {
 		return err
 	}
-	if n.Driver == DriverBridge {
-		if err := m.buildVeth(t, n, e, nsfd); err != nil {
-			return err
-		}
-	} else {
-		err := t.do("link", func() error { return addVlan(n, e, nsfd) }, func() { deleteInside(e, nsfd) })
-		if err != nil {
-			return err
-		}
+	if err := m.buildLink(ctx, t, n, e, r, nsfd); err != nil {
+		return err
 	}
 	err := t.do("inside", func() error {
 		return inside(nsfd, func(h *netlink.Handle) error {
@@ -210,6 +206,9 @@ func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) er
 	}, nil)
 	if err != nil {
 		return err
+	}
+	if n.Driver == DriverBridge {
+		settle(e.HostLink, n.Link)
 	}
 	if els := endpointElements(e); len(els) > 0 {
 		err := t.do("rules", func() error { return m.changeRules(els, nil) }, func() { m.removeRules(els) })
@@ -222,6 +221,17 @@ func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) er
 		e.State = Attached
 		return m.writeEndpoint(e)
 	}, nil)
+}
+
+func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
+	switch n.Driver {
+	case DriverBridge:
+		return m.buildVeth(t, n, e, nsfd)
+	case DriverCNI:
+		return t.do("plugins", func() error { return m.opt.CNI.Add(ctx, strings.TrimPrefix(n.Name, cniPrefix), r, e) },
+			func() { m.deleteLinkOf(context.WithoutCancel(ctx), e) })
+	}
+	return t.do("link", func() error { return addVlan(n, e, nsfd) }, func() { deleteInside(e, nsfd) })
 }
 
 func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
@@ -242,6 +252,9 @@ func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
 
 // giveAddresses takes a lease of each of the network's subnets.
 func (m *Manager) giveAddresses(n *Network, e *Endpoint, r Request) (err error) {
+	if n.Driver == DriverCNI {
+		return nil // the plugins give them
+	}
 	want := map[string]netip.Addr{"4": r.IP4.Unmap(), "6": r.IP6}
 	for _, s := range n.Subnets {
 		f := family(s.Prefix.Addr())
@@ -325,7 +338,7 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 		return err
 	}
 	for _, e := range eps {
-		errs = append(errs, m.deleteLinkOf(e))
+		errs = append(errs, m.deleteLinkOf(ctx, e))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -348,7 +361,7 @@ func (m *Manager) detach(e *Endpoint) error {
 	if err := m.unpublish(e); err != nil {
 		return err
 	}
-	if err := m.deleteLinkOf(e); err != nil {
+	if err := m.deleteLinkOf(context.Background(), e); err != nil {
 		return err
 	}
 	return m.forget(e)
@@ -366,7 +379,13 @@ func (m *Manager) unpublish(e *Endpoint) error {
 	return nil
 }
 
-func (m *Manager) deleteLinkOf(e *Endpoint) (err error) {
+func (m *Manager) deleteLinkOf(ctx context.Context, e *Endpoint) (err error) {
+	if e.Driver == DriverCNI {
+		if m.opt.CNI == nil {
+			return fmt.Errorf("endpoint %s: driver cni: not available here", e.label())
+		}
+		return m.opt.CNI.Del(ctx, strings.TrimPrefix(e.NetworkName, cniPrefix), e)
+	}
 	if e.HostLink != "" {
 		err = deleteLink(e.HostLink)
 	} else if e.Alive() { // else the link has gone with its namespace

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -360,6 +361,26 @@ func configure(h *netlink.Handle, e *Endpoint) (changed bool, err error) {
 		}
 	}
 	return changed, nil
+}
+
+// settle lets the kernel handle the carrier of links that just came up, which it does at its leisure else: until then a
+// bridge port does not forward, and a first packet is lost (ETHTOOL_GLINK calls linkwatch_sync_dev).
+func settle(links ...string) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	for _, l := range links {
+		value := struct{ cmd, data uint32 }{cmd: unix.ETHTOOL_GLINK}
+		req := struct {
+			name [unix.IFNAMSIZ]byte
+			data unsafe.Pointer
+			_    [16]byte
+		}{data: unsafe.Pointer(&value)}
+		copy(req.name[:unix.IFNAMSIZ-1], l)
+		unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+	}
 }
 
 func byIndex(i int) netlink.Link {

@@ -47,6 +47,9 @@ func networkElements(n *Network) []element {
 
 // endpointElements are the published ports: one map element for each and family.
 func endpointElements(e *Endpoint) []element {
+	if e.Driver != DriverBridge {
+		return nil
+	}
 	var out []element
 	for _, p := range e.Ports {
 		for _, to := range []netip.Addr{e.IP4.Addr(), e.IP6.Addr()} {

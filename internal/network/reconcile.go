@@ -143,6 +143,9 @@ func (m *Manager) repairEndpoints(r *Report) error {
 		return err
 	}
 	for _, e := range eps {
+		if e.Driver == DriverCNI {
+			continue // what plugins made is theirs
+		}
 		n, err := find(nets, e.Network)
 		if err != nil {
 			if err := m.detach(e); err != nil {
@@ -181,6 +184,9 @@ func (m *Manager) repairEndpoint(n *Network, e *Endpoint) (changes []string, err
 	}
 	return changes, inside(int(ns.Fd()), func(h *netlink.Handle) error {
 		changed, err := configure(h, e)
+		if changed && e.HostLink != "" {
+			settle(e.HostLink, n.Link)
+		}
 		if changed {
 			changes = append(changes, "addresses and routes added")
 			return m.writeEndpoint(e)

@@ -145,11 +145,11 @@ func TestTable(t *testing.T) {
 		{Driver: DriverMacvlan, Link: "eth0", Subnets: []Subnet{{Prefix: prefix("192.168.1.0/24")}}},
 	}
 	eps := []*Endpoint{
-		{IP4: prefix("172.30.0.2/16"), IP6: prefix("fd00:1::2/64"), Ports: []Port{
+		{Driver: DriverBridge, IP4: prefix("172.30.0.2/16"), IP6: prefix("fd00:1::2/64"), Ports: []Port{
 			{Proto: "tcp", HostPort: 8080, Port: 80}, {Proto: "udp", HostPort: 53, Port: 53, HostIP: ip("0.0.0.0")},
 			{Proto: "tcp", HostPort: 8081, Port: 81, HostIP: ip("127.0.0.1")}, {Proto: "sctp", HostPort: 99, Port: 99, HostIP: ip("2001:db8::1")},
 		}},
-		{IP4: prefix("10.9.0.2/24"), Ports: []Port{{Proto: "tcp", HostPort: 443, Port: 443}}},
+		{Driver: DriverBridge, IP4: prefix("10.9.0.2/24"), Ports: []Port{{Proto: "tcp", HostPort: 443, Port: 443}}},
 	}
 	var els []element
 	for _, n := range nets {

@@ -330,7 +330,11 @@ func identity(v *sections, o ValidateOptions) error {
 	if o.Rootless && len(u.AdditionalGids) > 0 {
 		return &invalid{"process.user.additionalGids", "cannot set any additional groups in a rootless container"}
 	}
-	if ns, joined := v.namespace(specs.UserNamespace); ns == nil || joined {
+	ns, joined := v.namespace(specs.UserNamespace)
+	switch {
+	case ns == nil && o.Rootless:
+		return &invalid{"linux.namespaces", "rootless container requires user namespaces"} // runc's words
+	case ns == nil || joined:
 		return nil
 	}
 	mapped := func(maps []specs.LinuxIDMapping, id uint32) bool {

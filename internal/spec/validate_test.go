@@ -205,6 +205,8 @@ func TestNetDevices(t *testing.T) {
 	if err := Validate(s, ValidateOptions{}); err != nil {
 		t.Error(err)
 	}
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings, s.Linux.GIDMappings = []specs.LinuxIDMapping{{Size: 1}}, []specs.LinuxIDMapping{{Size: 1}}
 	const want = "linux.netDevices: network devices are not supported for rootless containers"
 	if err := Validate(s, ValidateOptions{Rootless: true}); err == nil || err.Error() != want {
 		t.Errorf("rootless: %v", err)
