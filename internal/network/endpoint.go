@@ -117,6 +117,11 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 			return nil, fmt.Errorf("--publish: containers on driver %s are reached at their own addresses", n.Driver)
 		}
 	}
+	for _, p := range r.Ports {
+		if p.HostPort == 0 {
+			return nil, fmt.Errorf("--publish %d: not reserved", p.Port)
+		}
+	}
 	if n.Internal && len(r.Ports) > 0 {
 		return nil, fmt.Errorf("--publish: network %s is internal", n.Name)
 	}
@@ -211,7 +216,7 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 		settle(e.HostLink, n.Link)
 	}
 	if els := endpointElements(e); len(els) > 0 {
-		err := t.do("rules", func() error { return m.changeRules(els, nil) }, func() { m.removeRules(els) })
+		err := t.do("rules", func() error { return m.publish(els) }, func() { m.removeRules(els) })
 		if err != nil {
 			return err
 		}
@@ -221,6 +226,18 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 		e.State = Attached
 		return m.writeEndpoint(e)
 	}, nil)
+}
+
+// publish adds elements, and makes the table first if somebody flushed it.
+func (m *Manager) publish(els []element) error {
+	err := m.changeRules(els, nil)
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if _, err := m.setRules(); err != nil {
+		return err
+	}
+	return m.changeRules(els, nil)
 }
 
 func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
@@ -235,10 +252,7 @@ func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint
 }
 
 func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
-	if err := m.ensure(t, n); err != nil {
-		return err
-	}
-	br, err := m.bridge(n)
+	br, err := m.ensure(t, n, len(e.Ports) > 0)
 	if err != nil {
 		return err
 	}
@@ -304,6 +318,24 @@ func deleteInside(e *Endpoint, nsfd int) error {
 	})
 }
 
+// Rename notes a container's new name in its endpoints.
+func (m *Manager) Rename(ctx context.Context, container, name string) error {
+	if err := checkName(container); err != nil {
+		return err
+	}
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	eps, err := m.endpoints(Filter{Container: container})
+	for _, e := range eps {
+		e.Name = name
+		err = errors.Join(err, m.writeEndpoint(e))
+	}
+	return err
+}
+
 // Detach undoes Attach, whether the namespace is still there or not. No such endpoint is no error.
 func (m *Manager) Detach(ctx context.Context, container, network string) error {
 	n, err := m.Get(ctx, network)
@@ -331,14 +363,14 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	var errs []error
 	for _, e := range eps {
 		e.State = Detaching
-		errs = append(errs, m.unpublish(e), m.writeEndpoint(e))
+		errs = append(errs, m.writeEndpoint(e), m.at("detaching"), m.unpublish(e), m.at("unpublished"))
 	}
 	unlock()
 	if err := errors.Join(append(errs, err)...); err != nil || len(eps) == 0 {
 		return err
 	}
 	for _, e := range eps {
-		errs = append(errs, m.deleteLinkOf(ctx, e))
+		errs = append(errs, m.deleteLinkOf(ctx, e), m.at("link deleted"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -409,6 +441,9 @@ func (m *Manager) forget(e *Endpoint) error {
 	m.dropLease(e, e.IP4)
 	m.dropLease(e, e.IP6)
 	m.dropPorts(e)
+	if err := m.at("index dropped"); err != nil {
+		return err
+	}
 	if err := m.removeEndpoint(e); err != nil {
 		return fmt.Errorf("endpoint %s: %w", e.label(), err)
 	}

@@ -132,7 +132,7 @@ func (m *Manager) create(o CreateOptions, nets []*Network) (*Network, error) {
 		return nil, err
 	}
 	if n.Driver == DriverBridge {
-		if err := m.ensure(&t, n); err != nil {
+		if _, err := m.ensure(&t, n, false); err != nil {
 			return nil, err
 		}
 	}

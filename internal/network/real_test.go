@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -226,6 +227,12 @@ func TestReconcile(t *testing.T) {
 	}
 	before = w.snapshot(web)
 	check("owner gone")
+
+	w.host.do(flushRuleset)
+	late, _ := w.container("late", "blue", "8091:80") // heals the table for all
+	late.echo(80)
+	w.lan.wantAnswer("tcp", hostIP+":8091", lanIP)
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
 }
 
 func TestFailureLeavesNothing(t *testing.T) {
@@ -286,5 +293,66 @@ func TestMacvlan(t *testing.T) {
 	c.wantSilence("tcp", lanIP+":7")
 	if r := w.reconcile(); len(r.Changes) > 0 {
 		t.Errorf("%q", r.Changes)
+	}
+}
+
+// TestTwoRoots: on one host, each root has a table, a default bridge and a default subnet of its own.
+func TestTwoRoots(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	web, _ := w.container("web", "bridge", "8080:80")
+	web.echo(80)
+	first := w.m
+	w.host.do(func() (err error) {
+		dir := t.TempDir()
+		w.m, err = Open(Options{Root: dir, RunRoot: dir})
+		return err
+	})
+	second := w.m
+	other, e := w.container("web", "bridge", "8090:80")
+	other.echo(80)
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
+	w.lan.wantAnswer("tcp", hostIP+":8090", lanIP)
+	other.wantAnswer("tcp", lanIP+":7", hostIP)
+	other.wantAnswer("tcp", hostIP+":8080", "") // to the one table, the other's bridge is outside
+	web.wantSilence("tcp", e.IP4.Addr().String()+":80")
+	for _, w.m = range []*Manager{first, second, first} {
+		if r := w.reconcile(); len(r.Changes) > 0 {
+			t.Errorf("%q", r.Changes)
+		}
+	}
+	w.host.do(func() error { return second.DetachAll(context.Background(), "netcore-web") })
+	if r := w.reconcile(); len(r.Changes) > 0 {
+		t.Errorf("%q", r.Changes)
+	}
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
+}
+
+// TestLostRecords: what dies with the machine was removed while the machine lives; then the definitions too.
+func TestLostRecords(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue"})
+	before := w.snapshot(nil)
+	c, _ := w.container("web", "blue", "8080:80")
+	reopen := func(dir string) {
+		t.Helper()
+		w.host.do(func() (err error) {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			w.m, err = Open(w.m.opt)
+			return err
+		})
+		w.reconcile()
+	}
+	reopen(w.m.opt.RunRoot)
+	if after := w.snapshot(c); !slices.Equal(slices.DeleteFunc(after, func(s string) bool { return strings.HasPrefix(s, "container ") }), before) {
+		t.Errorf("run root lost:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+	reopen(w.m.opt.Root)
+	for _, s := range w.snapshot(c) {
+		if strings.HasPrefix(s, "link br-") || strings.HasPrefix(s, "table") {
+			t.Errorf("definitions lost, left: %s", s)
+		}
 	}
 }
