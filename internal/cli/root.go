@@ -107,6 +107,13 @@ func versionCmd(a *app) *cobra.Command {
 	}
 }
 
+// allProcessors is for what moves many bytes, or bytes both ways: package boot starts the process with one.
+func allProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU())
+	}
+}
+
 // needArgs is cobra.MinimumNArgs with Docker's words.
 func needArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

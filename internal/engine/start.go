@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"vitro/internal/boot"
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
 	"vitro/internal/runtime"
@@ -84,6 +85,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 		return err
 	}
 	defer null.Close()
+	boot.OwnSlack()
 	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
 		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
 		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
@@ -92,7 +94,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 }
 
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
-func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
+func monitorEnv() []string { return []string{"GOGC=400"} }
 
 // The monitor's inherited files.
 const (
