@@ -222,7 +222,7 @@ func removeNetwork(ctx context.Context, m *network.Manager, ref string) error {
 		for _, ep := range eps {
 			users = append(users, fmt.Sprintf("name:%q id:%q", ep.Name, ep.ID[:12]))
 		}
-		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", n.Name, strings.Join(users, ", "))
+		return fmt.Errorf("error while removing network: network %s id %s has active endpoints (%s)", n.Name, n.ID, strings.Join(users, ", "))
 	}
 	return err
 }

@@ -309,18 +309,23 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	_ = s.wires.close() // what stays of it, the next command or reconcile finds
+	detached := make(chan struct{})
+	go func() {
+		_ = s.wires.close() // what stays of it, the next command or reconcile finds
+		close(detached)
+	}()
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	_ = s.e.runtime().Delete(c.ID, true)
+	<-detached // who sees the end may want the ports again
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.remove(c)
+		_ = s.e.erase(c)
 		return
 	}
-	c.OOMKilled = failed == nil && oomKilled(c.ID)
-	_ = s.e.runtime().Delete(c.ID, true)
 	_ = s.e.writeRecord(c)
 	os.RemoveAll(s.e.runDir(c.ID))
 }
