@@ -85,7 +85,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
-		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), versionCmd(a))
+		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), networkCmd(a), portCmd(a), versionCmd(a))
 	return root
 }
 

@@ -22,6 +22,7 @@ type session struct {
 	signals    chan os.Signal
 	proxy      bool
 	detached   chan struct{}
+	started    func() // may be nil
 }
 
 func newSession(tty, input bool, keys []byte) *session {
@@ -57,6 +58,9 @@ func (s *session) serve(client *monitor.Client) error {
 	}
 	if m.Event == monitor.Failed {
 		return &exitError{m.Code, errors.New(m.Error)}
+	}
+	if s.started != nil {
+		s.started()
 	}
 	s.resize(input)
 	if s.input && input != nil {

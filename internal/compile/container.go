@@ -112,7 +112,11 @@ func (c *c) cgroups() error {
 	if c.in.Group == nil || !c.in.Facts.V2 {
 		return nil
 	}
-	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+	if err := c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false); err != nil {
+		return err
+	}
+	c.delegate()
+	return nil
 }
 
 // lateCgroups are the same ops after the clone.
@@ -212,8 +216,13 @@ func (c *c) keyring(do plan.Doer) {
 		return
 	}
 	c.Field("process", "_ses."+c.in.ID)
-	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).On(unix.ENOSYS, 1).
 		As("join a session keyring (see --no-new-keyring)")
+	perm := 0x3f1b0000 // the kernel's for a new one, and search by its user: who execs here finds it by its name, in place of making one more
+	if c.ns.user() {
+		perm |= 0x8 // and by others, as runc
+	}
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_SETPERM), i(unix.KEY_SPEC_SESSION_KEYRING), i(perm)).Tolerate(unix.EACCES).As("let it be found")
 }
 
 // oomByParent: lowering needs CAP_SYS_RESOURCE in the initial user namespace, which the stub has left.

@@ -215,6 +215,14 @@ var goldens = []struct {
 		in.Group, in.Facts.V2 = v2(t), true
 		return in
 	}},
+	{"cgroup-v2-delegated", func(t *testing.T) *Input {
+		s := slim()
+		userNS(s, 0, 100000, 65536)
+		addMount(s, "/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "rw")
+		in := input(s)
+		in.Group, in.Facts.V2 = v2(t), true
+		return in
+	}},
 	{"tmpcopyup", func(*testing.T) *Input {
 		s := slim()
 		addMount(s, "/etc", "tmpfs", "tmpfs", "tmpcopyup", "nosuid", "mode=0700")

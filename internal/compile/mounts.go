@@ -2,6 +2,7 @@ package compile
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"vitro/internal/plan"
@@ -178,7 +179,12 @@ func (c *c) bind(m *mount) {
 		o := c.stub(unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.sourcePath(m)), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recFlag(m.Rec))).To(tree).
 			As("clone the tree of " + m.Source)
 		if m.tree != 0 {
-			o.Ok(1).Tolerate(unix.EACCES, unix.EINVAL, unix.EPERM)
+			o.Ok(1).Tolerate(unix.EACCES, unix.EPERM)
+			if c.mayMount() {
+				o.As("clone the tree of " + m.Source + " (where another is mounted below it: rbind?)")
+			} else {
+				o.Tolerate(unix.EINVAL)
+			}
 			c.Copy(plan.Stub, plan.Addr(tree), plan.Addr(m.tree), 8)
 		}
 	}
@@ -195,6 +201,12 @@ func (c *c) bind(m *mount) {
 	if m.tree != 0 && m.tree != tree {
 		c.stub(unix.SYS_CLOSE, plan.Val(m.tree)).Tolerate(unix.EBADF)
 	}
+}
+
+// mayMount tells whether the process can have CAP_SYS_ADMIN.
+func (c *c) mayMount() bool {
+	caps := c.spec.Process.Capabilities
+	return caps != nil && (slices.Contains(caps.Bounding, "CAP_SYS_ADMIN") || slices.Contains(caps.Permitted, "CAP_SYS_ADMIN"))
 }
 
 // sameKind: the kernel says EINVAL for a file on a folder; callers match mount(2)'s ENOTDIR (moby's hint).

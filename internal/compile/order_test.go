@@ -15,7 +15,8 @@ var orders = []struct {
 	chain []string
 }{
 	{"folders and limits are there, and device rules set, before anything runs in the group", []string{"mkdirat        cgroup", "linux.resources.memory", "linux.resources.devices", "join the cgroup"}},
-	{"v1: joined, then stored, then acknowledged", []string{"clone3", "cgroup.procs", "sync    state"}},
+	{"v1: joined, then stored, then acknowledged", []string{"clone3", "join the cgroup", "sync    state"}},
+	{"v2: the container's root owns its folder once it is limited", []string{"linux.resources.devices", "give it to the container's root", "clone3"}},
 	{"v2: limits before the clone into the group", []string{"parent  mkdirat        cgroup", "clone3"}},
 	{"every namespace is opened before one is joined", []string{"parent  openat         /proc/100/ns", "stub    setns"}},
 	{"born in a joined pid namespace without the host's root (CAP_SYS_PTRACE inside would open /proc/PID/root)", []string{"clone3", "stub    setns", "stub    clone "}},

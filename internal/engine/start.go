@@ -153,8 +153,9 @@ func (e *Engine) runtime() *runtime.Runtime {
 
 // starter is the monitor's view of its container.
 type starter struct {
-	e *Engine
-	c *Container
+	e     *Engine
+	c     *Container
+	wires *wires // nil: no networks of its own
 }
 
 // start mounts the root, runs the container, and notes that it runs.
@@ -163,6 +164,24 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	if err := json.Unmarshal(request, &req); err != nil {
 		return 0, err
 	}
+	w, err := s.e.reservePorts(s.c)
+	if err != nil {
+		return 0, err
+	}
+	s.wires = w
+	pid, err := s.launch(req, io)
+	if err == nil {
+		err = s.started(pid)
+	}
+	if err != nil {
+		_ = w.close() // what it says comes after why
+		return 0, err
+	}
+	return pid, nil
+}
+
+// launch runs the container. One with networks waits as an init until it is on them.
+func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error) {
 	opts, done, err := s.e.prepare(s.c, req.Layers)
 	if err != nil {
 		return 0, err
@@ -171,6 +190,9 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
 	rt := s.e.runtime()
 	run := func() error {
+		if s.wires != nil {
+			return rt.Create(opts)
+		}
 		_, err := rt.Run(opts)
 		return err
 	}
@@ -183,10 +205,16 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 		return 0, err
 	}
 	st, err := rt.State(s.c.ID)
-	if err != nil {
-		return 0, err
+	if err != nil || s.wires == nil {
+		return st.Pid, err
 	}
-	return st.Pid, s.started(st.Pid)
+	if err = s.wires.attach(st.Pid); err == nil {
+		err = rt.Start(s.c.ID)
+	}
+	if err != nil {
+		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
+	}
+	return st.Pid, nil
 }
 
 func (s *starter) exec(request []byte) (pid int, err error) {
@@ -210,6 +238,12 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 		}
 	}()
 	in := specInput{Rootfs: fmt.Sprintf("/proc/self/fd/%d", root.Fd()), Dir: e.dir(c.ID)}
+	if target := c.HostConfig.joined(); target != "" {
+		if in.NetNS, err = e.netnsOf(target); err != nil {
+			return o, nil, err
+		}
+		in.Dir = e.dir(target)
+	}
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
 	}
@@ -260,6 +294,9 @@ func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
 	s.c.StartedAt = time.Now().UTC()
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	if s.wires != nil && s.wires.held != nil {
+		run.Ports = s.wires.held.Ports
+	}
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
@@ -272,6 +309,7 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
+	_ = s.wires.close() // what stays of it, the next command or reconcile finds
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
@@ -289,6 +327,9 @@ func (s *starter) exited(exit int, failed error) {
 
 // FailureCode is Docker's exit status for a container that did not start.
 func FailureCode(err error) int {
+	if errors.As(err, new(netError)) {
+		return 125
+	}
 	s := err.Error()
 	has := func(parts ...string) bool {
 		for _, p := range parts {

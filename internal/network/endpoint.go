@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,7 +51,7 @@ func (m *Manager) attach(ctx context.Context, r Request) (*Endpoint, error) {
 		return nil, err
 	}
 	defer unlock()
-	if _, err := os.Stat(m.root(n.ID + ".json")); err != nil && n.Driver != DriverCNI {
+	if _, err := os.Stat(m.root(n.ID + ".json")); err != nil {
 		return nil, fmt.Errorf("it was removed: %w", ErrNotFound)
 	}
 	e, err := m.newEndpoint(n, r)
@@ -62,7 +62,7 @@ func (m *Manager) attach(ctx context.Context, r Request) (*Endpoint, error) {
 	var t txn
 	t.inject = m.inject
 	defer t.rollback()
-	if err := m.build(ctx, &t, n, e, r, int(ns.Fd())); err != nil {
+	if err := m.build(&t, n, e, r, int(ns.Fd())); err != nil {
 		return nil, err
 	}
 	t.commit()
@@ -108,13 +108,14 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 	switch n.Driver {
 	case DriverHost, DriverNone:
 		return nil, fmt.Errorf("driver %s: a container is started with it, not connected to it", n.Driver)
-	case DriverCNI:
-		if m.opt.CNI == nil {
-			return nil, errors.New("driver cni: not available here")
-		}
 	case DriverMacvlan, DriverIPvlan:
 		if len(r.Ports) > 0 {
 			return nil, fmt.Errorf("--publish: containers on driver %s are reached at their own addresses", n.Driver)
+		}
+	}
+	for _, p := range r.Ports {
+		if p.HostPort == 0 {
+			return nil, fmt.Errorf("--publish %d: not reserved", p.Port)
 		}
 	}
 	if n.Internal && len(r.Ports) > 0 {
@@ -122,7 +123,7 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 	}
 	e := &Endpoint{
 		ID: newID(), Container: r.Container, Name: r.Name, Network: n.ID, NetworkName: n.Name, Driver: n.Driver,
-		State: Attaching, IfName: r.IfName, MAC: r.MAC, Internal: n.Internal, Aliases: r.Aliases, Ports: r.Ports,
+		State: Attaching, IfName: r.IfName, MAC: r.MAC, Internal: n.Internal, Aliases: r.Aliases, Ports: slices.Clone(r.Ports),
 	}
 	if n.Driver == DriverBridge {
 		e.HostLink = m.vethPrefix() + e.ID[:7]
@@ -182,7 +183,7 @@ func bindDefault(n *Network, ports []Port) {
 }
 
 // build makes the endpoint: records first, so that each thing in the kernel has an owner on disk.
-func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
+func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
 	// On failure, also of a part, all leases go.
 	t.undo = append(t.undo, func() { m.dropLease(e, e.IP4); m.dropLease(e, e.IP6) })
 	if err := t.do("addresses", func() error { return m.giveAddresses(n, e, r) }, nil); err != nil {
@@ -195,7 +196,7 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 	if err := t.do("record", func() error { return m.writeEndpoint(e) }, func() { m.removeEndpoint(e) }); err != nil {
 		return err
 	}
-	if err := m.buildLink(ctx, t, n, e, r, nsfd); err != nil {
+	if err := m.buildLink(t, n, e, nsfd); err != nil {
 		return err
 	}
 	err := t.do("inside", func() error {
@@ -211,7 +212,7 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 		settle(e.HostLink, n.Link)
 	}
 	if els := endpointElements(e); len(els) > 0 {
-		err := t.do("rules", func() error { return m.changeRules(els, nil) }, func() { m.removeRules(els) })
+		err := t.do("rules", func() error { return m.publish(els) }, func() { m.removeRules(els) })
 		if err != nil {
 			return err
 		}
@@ -223,22 +224,27 @@ func (m *Manager) build(ctx context.Context, t *txn, n *Network, e *Endpoint, r 
 	}, nil)
 }
 
-func (m *Manager) buildLink(ctx context.Context, t *txn, n *Network, e *Endpoint, r Request, nsfd int) error {
-	switch n.Driver {
-	case DriverBridge:
+// publish adds elements, and makes the table first if somebody flushed it.
+func (m *Manager) publish(els []element) error {
+	err := m.changeRules(els, nil)
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if _, err := m.setRules(); err != nil {
+		return err
+	}
+	return m.changeRules(els, nil)
+}
+
+func (m *Manager) buildLink(t *txn, n *Network, e *Endpoint, nsfd int) error {
+	if n.Driver == DriverBridge {
 		return m.buildVeth(t, n, e, nsfd)
-	case DriverCNI:
-		return t.do("plugins", func() error { return m.opt.CNI.Add(ctx, strings.TrimPrefix(n.Name, cniPrefix), r, e) },
-			func() { m.deleteLinkOf(context.WithoutCancel(ctx), e) })
 	}
 	return t.do("link", func() error { return addVlan(n, e, nsfd) }, func() { deleteInside(e, nsfd) })
 }
 
 func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
-	if err := m.ensure(t, n); err != nil {
-		return err
-	}
-	br, err := m.bridge(n)
+	br, err := m.ensure(t, n, len(e.Ports) > 0)
 	if err != nil {
 		return err
 	}
@@ -252,9 +258,6 @@ func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
 
 // giveAddresses takes a lease of each of the network's subnets.
 func (m *Manager) giveAddresses(n *Network, e *Endpoint, r Request) (err error) {
-	if n.Driver == DriverCNI {
-		return nil // the plugins give them
-	}
 	want := map[string]netip.Addr{"4": r.IP4.Unmap(), "6": r.IP6}
 	for _, s := range n.Subnets {
 		f := family(s.Prefix.Addr())
@@ -304,6 +307,24 @@ func deleteInside(e *Endpoint, nsfd int) error {
 	})
 }
 
+// Rename notes a container's new name in its endpoints.
+func (m *Manager) Rename(ctx context.Context, container, name string) error {
+	if err := checkName(container); err != nil {
+		return err
+	}
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	eps, err := m.endpoints(Filter{Container: container})
+	for _, e := range eps {
+		e.Name = name
+		err = errors.Join(err, m.writeEndpoint(e))
+	}
+	return err
+}
+
 // Detach undoes Attach, whether the namespace is still there or not. No such endpoint is no error.
 func (m *Manager) Detach(ctx context.Context, container, network string) error {
 	n, err := m.Get(ctx, network)
@@ -331,14 +352,14 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	var errs []error
 	for _, e := range eps {
 		e.State = Detaching
-		errs = append(errs, m.unpublish(e), m.writeEndpoint(e))
+		errs = append(errs, m.writeEndpoint(e), m.at("detaching"), m.unpublish(e), m.at("unpublished"))
 	}
 	unlock()
 	if err := errors.Join(append(errs, err)...); err != nil || len(eps) == 0 {
 		return err
 	}
 	for _, e := range eps {
-		errs = append(errs, m.deleteLinkOf(ctx, e))
+		errs = append(errs, m.deleteLinkOf(e), m.at("link deleted"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -361,7 +382,7 @@ func (m *Manager) detach(e *Endpoint) error {
 	if err := m.unpublish(e); err != nil {
 		return err
 	}
-	if err := m.deleteLinkOf(context.Background(), e); err != nil {
+	if err := m.deleteLinkOf(e); err != nil {
 		return err
 	}
 	return m.forget(e)
@@ -379,13 +400,7 @@ func (m *Manager) unpublish(e *Endpoint) error {
 	return nil
 }
 
-func (m *Manager) deleteLinkOf(ctx context.Context, e *Endpoint) (err error) {
-	if e.Driver == DriverCNI {
-		if m.opt.CNI == nil {
-			return fmt.Errorf("endpoint %s: driver cni: not available here", e.label())
-		}
-		return m.opt.CNI.Del(ctx, strings.TrimPrefix(e.NetworkName, cniPrefix), e)
-	}
+func (m *Manager) deleteLinkOf(e *Endpoint) (err error) {
 	if e.HostLink != "" {
 		err = deleteLink(e.HostLink)
 	} else if e.Alive() { // else the link has gone with its namespace
@@ -409,6 +424,9 @@ func (m *Manager) forget(e *Endpoint) error {
 	m.dropLease(e, e.IP4)
 	m.dropLease(e, e.IP6)
 	m.dropPorts(e)
+	if err := m.at("index dropped"); err != nil {
+		return err
+	}
 	if err := m.removeEndpoint(e); err != nil {
 		return fmt.Errorf("endpoint %s: %w", e.label(), err)
 	}

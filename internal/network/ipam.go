@@ -82,7 +82,7 @@ func overlap(p netip.Prefix, all []taken) (taken, bool) {
 // chooseSubnets checks what was given and chooses what was not.
 func (m *Manager) chooseSubnets(n *Network, given []Subnet, nets []*Network) ([]Subnet, error) {
 	switch n.Driver {
-	case DriverHost, DriverNone, DriverCNI:
+	case DriverHost, DriverNone:
 		if len(given) > 0 {
 			return nil, fmt.Errorf("--subnet: driver %s has none", n.Driver)
 		}

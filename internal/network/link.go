@@ -52,31 +52,39 @@ func (m *Manager) bridge(n *Network) (netlink.Link, error) {
 	return l, nil
 }
 
-// ensure makes bridge and rules of a network if they are not there. The price when they are: two round trips.
-func (m *Manager) ensure(t *txn, n *Network) error {
+// ensure makes bridge and rules of a network if they are not there, and gives the bridge. looked: somebody else finds
+// out whether the table is there. The price when all is there: one or two round trips.
+func (m *Manager) ensure(t *txn, n *Network, looked bool) (netlink.Link, error) {
 	br, err := m.bridge(n)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if br != nil && br.Attrs().Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(br); err != nil {
+			return nil, fmt.Errorf("link %s up: %w", n.Link, err)
+		}
+	}
+	if br != nil && looked {
+		return br, nil
+	}
+	had, err := m.hasTable()
+	if err != nil || had && br != nil {
+		return br, err
 	}
 	if br == nil {
 		err := t.do("bridge", func() error { return m.addBridge(n) }, func() { m.removeBridge(n) })
 		if err != nil {
-			return err
+			return nil, err
 		}
-	} else if br.Attrs().Flags&net.FlagUp == 0 {
-		if err := netlink.LinkSetUp(br); err != nil {
-			return fmt.Errorf("link %s up: %w", n.Link, err)
+		if br, err = m.bridge(n); err != nil {
+			return nil, err
 		}
-	}
-	had, err := m.hasTable()
-	if err != nil || had && br != nil {
-		return err
 	}
 	undo := func() { m.removeRules(networkElements(n)) }
 	if !had {
 		undo = func() { m.deleteTable() }
 	}
-	return t.do("table", func() error {
+	return br, t.do("table", func() error {
 		_, err := m.setRules()
 		return err
 	}, undo)

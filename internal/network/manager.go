@@ -27,7 +27,6 @@ const (
 	defaultRoot    = "/var/lib/vitro"
 	defaultRunRoot = "/run/vitro"
 	defaultTable   = "vitro"
-	cniPrefix      = "cni:"
 )
 
 // Options say where the records are.
@@ -37,14 +36,6 @@ type Options struct {
 	// Table is the name of the nftables table. "" is vitro for the default Root, else vitro-<hash of Root>, so that two
 	// roots on one host do not undo each other's work. It also marks the links that are ours.
 	Table string
-	// CNI runs plugins for the networks cni:NAME; nil: they are refused.
-	CNI Plugins
-}
-
-// Plugins is what the package cni does.
-type Plugins interface {
-	Add(ctx context.Context, name string, r Request, e *Endpoint) error
-	Del(ctx context.Context, name string, e *Endpoint) error
 }
 
 // Manager is the door to the networks of one root, in the network namespace of the calling thread.
@@ -132,7 +123,7 @@ func (m *Manager) create(o CreateOptions, nets []*Network) (*Network, error) {
 		return nil, err
 	}
 	if n.Driver == DriverBridge {
-		if err := m.ensure(&t, n); err != nil {
+		if _, err := m.ensure(&t, n, false); err != nil {
 			return nil, err
 		}
 	}
@@ -176,11 +167,8 @@ func (m *Manager) define(o CreateOptions, nets []*Network) (*Network, error) {
 	return n, err
 }
 
-// Get finds a network by name, ID, or a unique start of an ID. cni:NAME is a network without a record.
+// Get finds a network by name, ID, or a unique start of an ID.
 func (m *Manager) Get(ctx context.Context, ref string) (*Network, error) {
-	if strings.HasPrefix(ref, cniPrefix) {
-		return &Network{ID: hash(ref), Name: ref, Driver: DriverCNI}, nil
-	}
 	nets, err := m.List(ctx)
 	if err != nil {
 		return nil, err

@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// The names of docker's network drivers, and CNI.
+// The names of docker's network drivers.
 const (
 	DriverBridge  = "bridge"
 	DriverMacvlan = "macvlan"
 	DriverIPvlan  = "ipvlan"
 	DriverNone    = "null" // the network `none`
 	DriverHost    = "host"
-	DriverCNI     = "cni"
 )
 
 // The networks that are always there. Their records are made when they are first looked up.
@@ -146,4 +145,6 @@ type Filter struct {
 type Report struct {
 	Changes []string // such as "link vitro0: made", "endpoint web on bridge: removed, its owner is gone"
 	Kept    int      // endpoints that live
+	// Warnings name what others do that containers notice: a chain that drops forwarded packets by default.
+	Warnings []string
 }

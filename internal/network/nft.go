@@ -17,8 +17,7 @@ import (
 // element is one element of a set or map, comparable: what there shall be and what there is are sets of these.
 type element struct {
 	set, key, val string
-	keyEnd        string // of a concatenation with intervals
-	end           bool   // the first address after an interval
+	keyEnd        string // of an interval; the last, inclusive
 }
 
 // networkElements are what the rules know of a network.
@@ -36,10 +35,11 @@ func networkElements(n *Network) []element {
 	}
 	for _, s := range n.Subnets {
 		f, first, last := family(s.Prefix.Addr()), s.Prefix.Addr(), lastAddr(s.Prefix)
-		out = append(out, element{set: "subnets" + f, key: addrKey(first) + link, keyEnd: addrKey(last) + link})
+		el := element{set: "subnets" + f, key: addrKey(first) + link, keyEnd: addrKey(last) + link}
+		out = append(out, el)
 		if n.flag(OptMasquerade) && !n.Internal {
-			set := "masquerade" + f
-			out = append(out, element{set: set, key: addrKey(first)}, element{set: set, key: addrKey(last.Next()), end: true})
+			el.set = "masquerade" + f
+			out = append(out, el)
 		}
 	}
 	return out
@@ -109,7 +109,7 @@ func (d setDef) set(t *nftables.Table) *nftables.Set {
 }
 
 func (e element) nft() nftables.SetElement {
-	return nftables.SetElement{Key: []byte(e.key), Val: []byte(e.val), KeyEnd: []byte(e.keyEnd), IntervalEnd: e.end}
+	return nftables.SetElement{Key: []byte(e.key), Val: []byte(e.val), KeyEnd: []byte(e.keyEnd)}
 }
 
 // perMessage keeps the list of a message's elements below a netlink attribute's 64 KiB.
@@ -222,7 +222,7 @@ func (m *Manager) readTable() (*kernelTable, error) {
 			return nil, fmt.Errorf("nft set inet %s %s: %w", t.Name, s.Name, err)
 		}
 		for _, e := range els {
-			k.elements[element{set: s.Name, key: string(e.Key), val: string(e.Val), keyEnd: string(e.KeyEnd), end: e.IntervalEnd}] = true
+			k.elements[element{set: s.Name, key: string(e.Key), val: string(e.Val), keyEnd: string(e.KeyEnd)}] = true
 		}
 	}
 	return k, nil

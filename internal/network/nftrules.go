@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setDef is a set, or with data a map.
+// setDef is a set, or with data a map. Those with intervals are concatenations (Linux 5.6), whose elements are whole
+// ranges: in others the ends are elements of their own, and adjacent ranges depend on the order they are added in.
 type setDef struct {
 	name     string
 	key      []nftables.SetDatatype
@@ -26,8 +27,8 @@ func sets() []setDef {
 		{name: "icc", key: types(ifname, ifname)},
 		{name: "subnets4", key: types(ip4, ifname), interval: true},
 		{name: "subnets6", key: types(ip6, ifname), interval: true},
-		{name: "masquerade4", key: types(ip4), interval: true},
-		{name: "masquerade6", key: types(ip6), interval: true},
+		{name: "masquerade4", key: types(ip4, ifname), interval: true},
+		{name: "masquerade6", key: types(ip6, ifname), interval: true},
 		{name: "ports4", key: types(proto, port), data: types(ip4, port)},
 		{name: "ports6", key: types(proto, port), data: types(ip6, port)},
 		{name: "bound4", key: types(ip4, proto, port), data: types(ip4, port)},
@@ -80,10 +81,10 @@ func chains() []chainDef {
 					v6, ctDNAT, addr(saddr6), meta(expr.MetaKeyOIFNAME, 4), in("subnets6"), masquerade),
 				rule("ip saddr 127.0.0.0/8 oifname @bridges masquerade", "from the host's loopback to a published port",
 					v4, addr(saddr4), masked(8), is(127, 0, 0, 0), oifIn("bridges"), masquerade),
-				rule("ip saddr @masquerade4 oifname != @bridges masquerade", "containers go out with the host's address",
-					v4, addr(saddr4), in("masquerade4"), oifNotIn("bridges"), masquerade),
-				rule("ip6 saddr @masquerade6 oifname != @bridges masquerade", "containers go out with the host's address",
-					v6, addr(saddr6), in("masquerade6"), oifNotIn("bridges"), masquerade),
+				rule("ip saddr . iifname @masquerade4 oifname != @bridges masquerade", "containers go out with the host's address",
+					v4, addr(saddr4), meta(expr.MetaKeyIIFNAME, 1), in("masquerade4"), oifNotIn("bridges"), masquerade),
+				rule("ip6 saddr . iifname @masquerade6 oifname != @bridges masquerade", "containers go out with the host's address",
+					v6, addr(saddr6), meta(expr.MetaKeyIIFNAME, 4), in("masquerade6"), oifNotIn("bridges"), masquerade),
 			},
 		},
 		{

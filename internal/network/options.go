@@ -17,13 +17,12 @@ var driverOptions = map[string][]string{
 	DriverIPvlan:  {OptParent, OptIPvlanMode, OptMTU, OptIfPrefix},
 	DriverNone:    {},
 	DriverHost:    {},
-	DriverCNI:     {},
 }
 
 func checkOptions(n *Network) error {
 	known, ok := driverOptions[n.Driver]
 	if !ok {
-		return fmt.Errorf("driver %s: unknown (bridge, macvlan, ipvlan, cni)", n.Driver)
+		return fmt.Errorf("driver %s: unknown (bridge, macvlan, ipvlan)", n.Driver)
 	}
 	if (n.Driver == DriverNone || n.Driver == DriverHost) && !predefined(n.Name) {
 		return fmt.Errorf("driver %s: only one instance of it is allowed", n.Driver)

@@ -257,6 +257,23 @@ func ephemeral() (first, size int) {
 
 var errAllocated = errors.New("port is already allocated")
 
+// BindError is about a host port that cannot be had, in docker's words.
+type BindError struct {
+	Addr netip.AddrPort
+	By   string // the endpoint that has it; "" if it is not one of ours
+	Err  error
+}
+
+func (e *BindError) Error() string {
+	s := "Bind for " + e.Addr.String() + " failed: " + e.Err.Error()
+	if e.By != "" {
+		s += " (by " + e.By + ")"
+	}
+	return s
+}
+
+func (e *BindError) Unwrap() error { return e.Err }
+
 // bind binds all addresses of one port.
 func (m *Manager) bind(p Port) (files []*os.File, err error) {
 	defer func() {
@@ -270,20 +287,20 @@ func (m *Manager) bind(p Port) (files []*os.File, err error) {
 	for _, a := range p.hostAddrs(true, true) {
 		at := netip.AddrPortFrom(a, p.HostPort)
 		if o := m.portOwner(p.Proto, at); o != nil && o.Alive() {
-			return files, allocatedBy(at, o)
+			return files, &BindError{at, o.label(), errAllocated}
 		}
 		f, err := bindSocket(p.Proto, at)
 		switch {
 		case err == nil:
 			files = append(files, f)
 		case errors.Is(err, unix.EADDRINUSE):
-			return files, fmt.Errorf("Bind for %s failed: %w", at, errAllocated)
+			return files, &BindError{Addr: at, Err: errAllocated}
 		case (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) && !p.HostIP.IsValid():
 			// no IPv6 on this host
 		case errors.Is(err, unix.EPROTONOSUPPORT) && p.Proto == "sctp":
 			// the kernel has no SCTP, so nobody here listens on it
 		default:
-			return files, fmt.Errorf("Bind for %s failed: %w", at, err)
+			return files, &BindError{Addr: at, Err: err}
 		}
 	}
 	return files, nil
@@ -327,10 +344,6 @@ func (m *Manager) portDir(proto string, port uint16) string {
 	return m.run("ports", proto+"-"+strconv.Itoa(int(port)))
 }
 
-func allocatedBy(at netip.AddrPort, e *Endpoint) error {
-	return fmt.Errorf("Bind for %s failed: %w (by %s)", at, errAllocated, e.label())
-}
-
 // portOwner finds the endpoint that publishes this address, or one that overlaps with it.
 func (m *Manager) portOwner(proto string, at netip.AddrPort) *Endpoint {
 	dir := m.portDir(proto, at.Port())
@@ -355,7 +368,7 @@ func (m *Manager) indexPorts(e *Endpoint) error {
 		for _, at := range e.HostAddrs(p) {
 			if o := m.portOwner(p.Proto, at); o != nil {
 				if o.Alive() {
-					return allocatedBy(at, o)
+					return &BindError{at, o.label(), errAllocated}
 				}
 				if err := m.detach(o); err != nil {
 					return err

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 // child runs this test binary as another process of the container host. See TestChild.
@@ -24,7 +26,8 @@ func (w *world) child(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestChild does nothing unless started by child: it attaches, and then ends (or is killed at a step).
+// TestChild does nothing unless started by child: it attaches and ends; or it attaches, detaches, and is
+// killed at a step.
 func TestChild(t *testing.T) {
 	args := strings.Fields(os.Getenv("NETWORK_TEST_CHILD"))
 	if len(args) == 0 {
@@ -62,6 +65,11 @@ func TestChild(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if kill >= 0 {
+		if err := m.DetachAll(context.Background(), "netcore-"+args[1]+"-0"); err != nil {
+			fmt.Println("\nerror:", err)
+		}
+	}
 }
 
 func TestProcesses(t *testing.T) {
@@ -126,7 +134,7 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Error(out.String())
 		}
 		if err == nil {
-			if k < 7 {
+			if k < 12 {
 				t.Errorf("only %d steps", k)
 			}
 			return
@@ -267,4 +275,83 @@ func TestReserve(t *testing.T) {
 	if _, err := w.attach(other, "other", "blue", hostIP+":9000:80"); err != nil {
 		t.Errorf("the owner is dead: %v", err)
 	}
+}
+
+// TestOwner attaches to a process; its death ends the endpoint although its namespace lives on.
+func TestOwner(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	w.create(CreateOptions{Name: "blue"})
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(stop)
+	path := fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
+	held, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	e, err := w.attach(newNS(t), "owned", "blue", "", func(r *Request) { r.NetNS, r.PID = "", cmd.Process.Pid })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.NetNS.Path != path || e.Start == 0 || !e.Alive() {
+		t.Errorf("%+v", e)
+	}
+	w.host.do(func() error { return w.m.Rename(context.Background(), "netcore-owned", "renamed") })
+	other := *e
+	if other.Start++; other.Alive() {
+		t.Error("another process with the same pid is taken for the owner")
+	}
+	stop()
+	if r := w.reconcile(); !slices.Equal(r.Changes, []string{"endpoint renamed on blue: removed, its owner is gone"}) {
+		t.Errorf("%q", r.Changes)
+	}
+	_, err = w.attach(newNS(t), "late", "blue", "", func(r *Request) { r.NetNS, r.PID = "", cmd.Process.Pid })
+	if err == nil || !strings.Contains(err.Error(), "network blue: container late: network namespace: open "+path) {
+		t.Error(err)
+	}
+	_, err = w.attach(w.host, "host", "blue", "")
+	if err == nil || err.Error() != "network blue: container host: the container shares the host's network namespace" {
+		t.Error(err)
+	}
+	for _, n := range []string{"host", "none"} {
+		_, err = w.attach(newNS(t), "c", n, "")
+		if err == nil || !strings.HasSuffix(err.Error(), "a container is started with it, not connected to it") {
+			t.Error(err)
+		}
+	}
+}
+
+// TestForeignLink: a link that somebody else made under a bridge's name is left alone, and the rest is repaired.
+func TestForeignLink(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue", Options: map[string]string{OptBridgeName: "br-x"}})
+	w.create(CreateOptions{Name: "red", Options: map[string]string{OptBridgeName: "br-y"}})
+	web, _ := w.container("web", "red", "8080:80")
+	web.echo(80)
+	w.host.do(func() error {
+		foreign := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br-x"}}
+		if err := errors.Join(deleteLink("br-x"), netlink.LinkAdd(foreign), deleteLink("br-y"), flushRuleset()); err != nil {
+			return err
+		}
+		_, err := w.m.Reconcile(context.Background())
+		want := "network reconcile: link br-x is there and not made for network blue of " + w.m.opt.Root
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		return nil
+	})
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
+	w.host.do(func() error {
+		err := w.m.Remove(context.Background(), "blue")
+		if l, _ := linkByName("br-x"); l == nil {
+			t.Error("the foreign link was removed")
+		}
+		return err
+	})
 }

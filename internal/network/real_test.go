@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -199,6 +201,20 @@ func TestReconcile(t *testing.T) {
 		t.Errorf("nothing to do, but %+v", r)
 	}
 	w.host.do(flushRuleset)
+	w.host.do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		drop := nftables.ChainPolicyDrop
+		t := c.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+		c.AddChain(&nftables.Chain{Name: "FORWARD", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
+		return c.Flush()
+	})
+	if r := w.reconcile(); !slices.Equal(r.Warnings, []string{"nft table ip filter: chain FORWARD drops what is forwarded and not allowed there, containers' traffic too"}) {
+		t.Errorf("%q", r.Warnings)
+	}
+	w.host.do(flushRuleset)
 	w.reconcile()
 	check("flush")
 	w.host.do(func() error {
@@ -226,6 +242,12 @@ func TestReconcile(t *testing.T) {
 	}
 	before = w.snapshot(web)
 	check("owner gone")
+
+	w.host.do(flushRuleset)
+	late, _ := w.container("late", "blue", "8091:80") // heals the table for all
+	late.echo(80)
+	w.lan.wantAnswer("tcp", hostIP+":8091", lanIP)
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
 }
 
 func TestFailureLeavesNothing(t *testing.T) {
@@ -286,5 +308,85 @@ func TestMacvlan(t *testing.T) {
 	c.wantSilence("tcp", lanIP+":7")
 	if r := w.reconcile(); len(r.Changes) > 0 {
 		t.Errorf("%q", r.Changes)
+	}
+}
+
+// TestIPvlan: where the kernel has none the error says so.
+func TestIPvlan(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	w.create(CreateOptions{Name: "ipv", Driver: DriverIPvlan, Options: map[string]string{OptParent: "lan0"}, Subnets: []Subnet{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr(lanIP), Range: netip.MustParsePrefix("198.51.100.64/26")}}})
+	c := newNS(t)
+	before := w.snapshot(c)
+	_, err := w.attach(c, "c", "ipv", "")
+	if err == nil {
+		c.wantAnswer("tcp", lanIP+":7", "198.51.100.64")
+		w.detach("c")
+	} else if err.Error() != "network ipv: container c: driver ipvlan: this kernel has no such links: operation not supported" {
+		t.Error(err)
+	}
+	if after := w.snapshot(c); !slices.Equal(before, after) {
+		t.Errorf("left:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+}
+
+// TestTwoRoots: on one host, each root has a table, a default bridge and a default subnet of its own.
+func TestTwoRoots(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	web, _ := w.container("web", "bridge", "8080:80")
+	web.echo(80)
+	first := w.m
+	w.host.do(func() (err error) {
+		dir := t.TempDir()
+		w.m, err = Open(Options{Root: dir, RunRoot: dir})
+		return err
+	})
+	second := w.m
+	other, e := w.container("web", "bridge", "8090:80")
+	other.echo(80)
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
+	w.lan.wantAnswer("tcp", hostIP+":8090", lanIP)
+	other.wantAnswer("tcp", lanIP+":7", hostIP)
+	other.wantAnswer("tcp", hostIP+":8080", "") // to the one table, the other's bridge is outside
+	web.wantSilence("tcp", e.IP4.Addr().String()+":80")
+	for _, w.m = range []*Manager{first, second, first} {
+		if r := w.reconcile(); len(r.Changes) > 0 {
+			t.Errorf("%q", r.Changes)
+		}
+	}
+	w.host.do(func() error { return second.DetachAll(context.Background(), "netcore-web") })
+	if r := w.reconcile(); len(r.Changes) > 0 {
+		t.Errorf("%q", r.Changes)
+	}
+	w.lan.wantAnswer("tcp", hostIP+":8080", lanIP)
+}
+
+// TestLostRecords: what dies with the machine was removed while the machine lives; then the definitions too.
+func TestLostRecords(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue"})
+	before := w.snapshot(nil)
+	c, _ := w.container("web", "blue", "8080:80")
+	reopen := func(dir string) {
+		t.Helper()
+		w.host.do(func() (err error) {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			w.m, err = Open(w.m.opt)
+			return err
+		})
+		w.reconcile()
+	}
+	reopen(w.m.opt.RunRoot)
+	if after := w.snapshot(c); !slices.Equal(slices.DeleteFunc(after, func(s string) bool { return strings.HasPrefix(s, "container ") }), before) {
+		t.Errorf("run root lost:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+	reopen(w.m.opt.Root)
+	for _, s := range w.snapshot(c) {
+		if strings.HasPrefix(s, "link br-") || strings.HasPrefix(s, "table") {
+			t.Errorf("definitions lost, left: %s", s)
+		}
 	}
 }

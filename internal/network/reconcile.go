@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -9,11 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Reconcile makes the kernel agree with the records: it removes endpoints whose owner is gone, and makes again what
-// somebody flushed or deleted: bridges, addresses, veths (if their container lives), rules.
+// somebody flushed or deleted: bridges, addresses, veths (if their container lives), rules. What cannot be repaired does not
+// keep the rest from it.
 func (m *Manager) Reconcile(ctx context.Context) (Report, error) {
 	unlock, err := m.lock(ctx)
 	if err != nil {
@@ -21,12 +25,13 @@ func (m *Manager) Reconcile(ctx context.Context) (Report, error) {
 	}
 	defer unlock()
 	r := Report{}
-	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules} {
+	var errs []error
+	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules, m.warn} {
 		if err := step(&r); err != nil {
-			return r, fmt.Errorf("network reconcile: %w", err)
+			errs = append(errs, fmt.Errorf("network reconcile: %w", err))
 		}
 	}
-	return r, nil
+	return r, errors.Join(errs...)
 }
 
 func (r *Report) note(format string, args ...any) {
@@ -88,49 +93,47 @@ func (m *Manager) reapLinks(r *Report) error {
 	return nil
 }
 
-// repairBridges makes every network's bridge, but for the default network only when somebody uses it.
 func (m *Manager) repairBridges(r *Report) error {
 	nets, err := m.networks()
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, n := range nets {
-		if n.Driver != DriverBridge {
-			continue
-		}
-		br, err := m.bridge(n)
-		if err != nil {
-			return err
-		}
-		if br == nil {
-			eps, err := m.endpoints(Filter{Network: n.ID})
-			if err != nil {
-				return err
-			}
-			if len(eps) == 0 && n.Name == DefaultNetwork {
-				continue
-			}
-			if err := m.addBridge(n); err != nil {
-				return err
-			}
-			r.note("link %s: made", n.Link)
-			continue
-		}
-		if br.Attrs().Flags&net.FlagUp == 0 {
-			if err := netlink.LinkSetUp(br); err != nil {
-				return fmt.Errorf("link %s up: %w", n.Link, err)
-			}
-			r.note("link %s: set up", n.Link)
-		}
-		changed, err := m.configureBridge(n, br)
-		if err != nil {
-			return err
-		}
-		if changed {
-			r.note("link %s: addresses added", n.Link)
+		if n.Driver == DriverBridge {
+			errs = append(errs, m.repairBridge(r, n))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// repairBridge makes the bridge, but that of the default network only if somebody uses it.
+func (m *Manager) repairBridge(r *Report, n *Network) error {
+	br, err := m.bridge(n)
+	if err != nil {
+		return err
+	}
+	if br == nil {
+		if eps, err := m.endpoints(Filter{Network: n.ID}); err != nil || len(eps) == 0 && n.Name == DefaultNetwork {
+			return err
+		}
+		if err := m.addBridge(n); err != nil {
+			return err
+		}
+		r.note("link %s: made", n.Link)
+		return nil
+	}
+	if br.Attrs().Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(br); err != nil {
+			return fmt.Errorf("link %s up: %w", n.Link, err)
+		}
+		r.note("link %s: set up", n.Link)
+	}
+	changed, err := m.configureBridge(n, br)
+	if changed {
+		r.note("link %s: addresses added", n.Link)
+	}
+	return err
 }
 
 func (m *Manager) repairEndpoints(r *Report) error {
@@ -142,27 +145,23 @@ func (m *Manager) repairEndpoints(r *Report) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, e := range eps {
-		if e.Driver == DriverCNI {
-			continue // what plugins made is theirs
-		}
 		n, err := find(nets, e.Network)
 		if err != nil {
-			if err := m.detach(e); err != nil {
-				return err
-			}
+			errs = append(errs, m.detach(e))
 			r.note("endpoint %s: removed, its network is gone", e.label())
 			continue
 		}
 		changes, err := m.repairEndpoint(n, e)
 		if err != nil {
-			return fmt.Errorf("endpoint %s: %w", e.label(), err)
+			errs = append(errs, fmt.Errorf("endpoint %s: %w", e.label(), err))
 		}
 		for _, c := range changes {
 			r.note("endpoint %s: %s", e.label(), c)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // repairEndpoint makes the link again or puts it back into its bridge, and adds addresses and routes that are missing.
@@ -212,6 +211,9 @@ func (m *Manager) repairLink(n *Network, e *Endpoint, nsfd int) (did string, err
 	br, err := m.bridge(n)
 	if err != nil {
 		return "", err
+	}
+	if br == nil {
+		return "", fmt.Errorf("link %s: %w", n.Link, unix.ENODEV)
 	}
 	l, err := linkByName(e.HostLink)
 	if err != nil {
@@ -272,6 +274,27 @@ func (m *Manager) repairRules(r *Report) error {
 	return err
 }
 
+// warn looks for other tables' chains of policy drop: to accept a packet, all have to.
+func (m *Manager) warn(r *Report) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	all, err := c.ListChains()
+	if err != nil {
+		return fmt.Errorf("nft chains: %w", err)
+	}
+	names := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
+	for _, ch := range all {
+		f, ip := names[ch.Table.Family]
+		if ip && ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("nft table %s %s: chain %s drops what is forwarded and not allowed there, containers' traffic too",
+				f, ch.Table.Name, ch.Name))
+		}
+	}
+	return nil
+}
+
 // setRules makes the table what the records want. No networks: no table.
 func (m *Manager) setRules() ([]string, error) {
 	want, err := m.wantedRules()
@@ -298,11 +321,8 @@ func (m *Manager) wantedRules() ([]element, error) {
 		if n.Driver != DriverBridge {
 			continue
 		}
-		br, err := m.bridge(n)
-		if err != nil {
-			return nil, err
-		}
-		if br != nil {
+		// One that somebody else has taken the name of has no rules.
+		if br, err := m.bridge(n); err == nil && br != nil {
 			want = append(want, networkElements(n)...)
 		}
 	}

@@ -116,7 +116,7 @@ func TestOptions(t *testing.T) {
 		want string
 	}{
 		{Network{Driver: DriverBridge, Options: map[string]string{OptICC: "false", OptMTU: "9000", OptBridgeName: "br0"}}, ""},
-		{Network{Driver: "overlay"}, "driver overlay: unknown (bridge, macvlan, ipvlan, cni)"},
+		{Network{Driver: "overlay"}, "driver overlay: unknown (bridge, macvlan, ipvlan)"},
 		{Network{Driver: DriverHost, Name: "h"}, "driver host: only one instance of it is allowed"},
 		{Network{Driver: DriverBridge, Options: map[string]string{"x": "y"}}, "--opt x: unknown to driver bridge"},
 		{Network{Driver: DriverBridge, Options: map[string]string{OptMTU: "67"}}, "--opt com.docker.network.driver.mtu=67: not a number of bytes from 68 to 65535"},
@@ -146,8 +146,10 @@ func TestTable(t *testing.T) {
 	}
 	eps := []*Endpoint{
 		{Driver: DriverBridge, IP4: prefix("172.30.0.2/16"), IP6: prefix("fd00:1::2/64"), Ports: []Port{
-			{Proto: "tcp", HostPort: 8080, Port: 80}, {Proto: "udp", HostPort: 53, Port: 53, HostIP: ip("0.0.0.0")},
-			{Proto: "tcp", HostPort: 8081, Port: 81, HostIP: ip("127.0.0.1")}, {Proto: "sctp", HostPort: 99, Port: 99, HostIP: ip("2001:db8::1")},
+			{Proto: "tcp", HostPort: 8080, Port: 80},
+			{Proto: "udp", HostPort: 53, Port: 53, HostIP: ip("0.0.0.0")},
+			{Proto: "tcp", HostPort: 8081, Port: 81, HostIP: ip("127.0.0.1")},
+			{Proto: "sctp", HostPort: 99, Port: 99, HostIP: ip("2001:db8::1")},
 		}},
 		{Driver: DriverBridge, IP4: prefix("10.9.0.2/24"), Ports: []Port{{Proto: "tcp", HostPort: 443, Port: 443}}},
 	}
@@ -194,9 +196,6 @@ func (e element) render(d setDef) string {
 	s := fields(e.key, d.key)
 	if e.keyEnd != "" {
 		s += " to " + fields(e.keyEnd, d.key)
-	}
-	if e.end {
-		s = "until " + s
 	}
 	if d.data != nil {
 		s += " : " + fields(e.val, d.data)
