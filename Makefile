@@ -5,7 +5,7 @@ DESTDIR ?=
 ARCH    := $(shell $(GO) env GOARCH)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-# vitrun starts at its own entry point (internal/boot), with its heap where one huge page holds it.
+# Both start at their own entry point (internal/boot), with their heap where one huge page holds it.
 ENTRY   := -E vitro/internal/boot.Entry
 HELLO   := internal/hello/image/hello-$(ARCH).tar
 export CGO_ENABLED := 0
@@ -19,8 +19,7 @@ run: build
 
 ## build: bin/vitro (engine) and bin/vitrun (OCI runtime), static
 build: $(HELLO)
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vitro
-	GOEXPERIMENT=norandomizedheapbase64 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(ENTRY)' -o bin/ ./cmd/vitrun
+	GOEXPERIMENT=norandomizedheapbase64 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(ENTRY)' -o bin/ ./cmd/vitro ./cmd/vitrun
 
 # The generator runs here, whatever the architecture of the image.
 $(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.go)) go.mod

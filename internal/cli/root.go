@@ -101,7 +101,8 @@ func versionCmd(a *app) *cobra.Command {
 		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			goVersion, _, _ := strings.Cut(runtime.Version(), "-X:") // the experiments it was built with
+			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, goVersion, runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
 	}
