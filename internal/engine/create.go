@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -152,17 +153,33 @@ func (h *HostConfig) check() error {
 			return err
 		}
 	}
-	switch {
-	case h.Memory < 0 || h.NanoCpus < 0:
-		return errors.New("a limit cannot be negative")
-	case h.MemorySwap > 0 && h.Memory == 0:
-		return errors.New("--memory-swap: set the memory limit, too")
-	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
-		return errors.New("--memory-swap: must be at least the memory limit")
+	if err := h.checkLimits(runtime.NumCPU()); err != nil {
+		return err
 	}
 	if h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
 	}
+	return nil
+}
+
+// refused is an error in Docker's words, which begin with a capital letter.
+type refused string
+
+func (r refused) Error() string { return string(r) }
+
+// checkLimits has Docker's words, but not its minimum of 6 MB of memory: what is too little for the program, the kernel says.
+func (h *HostConfig) checkLimits(cpus int) error {
+	switch {
+	case h.Memory < 0:
+		return fmt.Errorf("invalid memory limit: %d", h.Memory)
+	case h.MemorySwap > 0 && h.Memory == 0:
+		return refused("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return refused("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case h.NanoCpus != 0 && (h.NanoCpus < 1e7 || h.NanoCpus > int64(cpus)*1e9):
+		return refused(fmt.Sprintf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus))
+	}
+	h.PidsLimit = max(h.PidsLimit, 0)
 	return nil
 }
 

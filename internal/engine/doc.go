@@ -2,14 +2,15 @@
 //
 //	<root>/containers/<id>/container.json   the record (Container)
 //	<root>/containers/<id>/lock             flocked by whoever looks after the container: its maker, then its monitor
-//	<root>/containers/<id>/{upper,work}     overlayfs' writable layer
+//	<root>/containers/<id>/{upper,work}     overlayfs' writable layer; or rootfs, a copy, where overlayfs does not work
 //	<root>/containers/<id>/{hosts,hostname,resolv.conf,ID-json.log}
 //	<root>/names/<name>                     symbolic link to the id
 //	<run root>/<id>/state.json              pid and start time of the running process
 //	<run root>/runtime/                     state of the OCI runtime
 //
-// Life cycle: Create writes folder, name and record; Start hands the container to a monitor process ([RunMonitor]) which
-// mounts the root file system, runs the container, notes its end in the record, and removes it if asked to. Running is not a
+// Life cycle: Create writes folder, name and record; Start hands the container to a monitor, a process of its own
+// ([RunMonitor]) or the caller (StartOptions.Here), which mounts the root file system, runs the container, notes its end in
+// the record, and removes it if asked to. Running is not a
 // stored word: a container runs if a process with the noted pid and start time is there, so a killed monitor, a killed
 // command or a power cut leave nothing to repair. List and Find note the end of a container whose monitor died (exit
 // status 255), and remove a folder without a record.

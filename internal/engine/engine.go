@@ -93,8 +93,12 @@ func (e *Engine) look(id string) (*Live, error) {
 		if !c.FinishedAt.IsZero() {
 			return l, nil
 		}
-		if done, err := e.noteLost(l, run); done || err != nil || try > 100 {
+		if done, err := e.noteLost(l, run); done || err != nil {
 			return l, err
+		}
+		if try > 100 { // its monitor is there, and still gets the last output: the exit status is not known yet
+			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
+			return l, nil
 		}
 		time.Sleep(5 * time.Millisecond) // its monitor is about to note the end
 	}

@@ -94,6 +94,19 @@ func TestMergeEnv(t *testing.T) {
 	}
 }
 
+func TestCPULimit(t *testing.T) {
+	const refused = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+	for nano, want := range map[int64]string{0: "", 1e7: "", 2e9: "", 2e9 + 1: refused, 1e7 - 1: refused, -1e9: refused} {
+		got := ""
+		if err := (&HostConfig{NanoCpus: nano}).checkLimits(2); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%d: %q, want %q", nano, got, want)
+		}
+	}
+}
+
 func TestNewContainer(t *testing.T) {
 	img := testImage()
 	img.Config.Config.Entrypoint = []string{"/entry", "-x"}
@@ -112,7 +125,8 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"vol:/x"}}}, "error: invalid volume specification: 'vol:/x': volumes are not supported yet"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
-		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: --memory-swap: set the memory limit, too"},
+		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: You should always set the Memory limit when using Memoryswap limit, see usage"},
+		{CreateOptions{HostConfig: HostConfig{Memory: 6, MemorySwap: 5}}, "error: Minimum memoryswap limit should be larger than memory limit, see usage"},
 		{CreateOptions{HostConfig: HostConfig{CapDrop: []string{"x"}}}, `error: invalid CapDrop: unknown capability: "CAP_X"`},
 	} {
 		got := ""

@@ -19,6 +19,7 @@ type Container struct {
 	Args       []string // the others
 	Name       string
 	ImageID    string // digest of the image's config
+	Driver     string `json:",omitempty"` // of the root file system: empty is overlay, or copy
 	Config     Config
 	HostConfig HostConfig
 

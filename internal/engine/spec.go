@@ -38,7 +38,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 		},
 		Mounts: mounts(c, in.Dir),
 		Linux: &specs.Linux{
-			CgroupsPath:   "/" + cgroupName(c.ID),
+			CgroupsPath:   cgroupPath(c.ID),
 			Namespaces:    namespaces(c.HostConfig.NetworkMode),
 			Resources:     resources(&c.HostConfig),
 			MaskedPaths:   maskedPaths,
@@ -60,7 +60,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 	return s, nil
 }
 
-func cgroupName(id string) string { return "vitro-" + id }
+func cgroupPath(id string) string { return "/vitro-" + id }
 
 // processEnv has Docker's order: PATH, HOSTNAME, TERM, then the image's and the user's, which may replace them.
 func processEnv(c *Config, home string) []string {

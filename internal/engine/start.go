@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
@@ -26,6 +27,9 @@ const MonitorArg0 = "vitro-monitor"
 type StartOptions struct {
 	Stdout, Stderr *os.File // nil: not attached
 	Stdin          bool     // the caller wants the container's input
+	// Here makes the caller the monitor: no second process, and half the time. The caller stays until the end and passes
+	// signals on; if it is killed, the container is without a monitor.
+	Here bool
 }
 
 // startRequest goes from Start to the monitor: what Start knows already.
@@ -33,10 +37,10 @@ type startRequest struct {
 	Layers []string // lowerdirs, top first
 }
 
-// Start hands the container and its lock to a new monitor process. The first message of the client is Started or Failed.
+// Start hands the container and its lock to a monitor. The first message of the client is Started or Failed.
 func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
-	defer lock.Close()
 	fail := func(err error) (*monitor.Client, error) {
+		defer lock.Close()
 		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
 	}
 	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
@@ -48,38 +52,61 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 		return fail(err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
-	defer theirs.Close()
 	client, err := monitor.NewClient(os.NewFile(uintptr(pair[0]), "monitor"))
 	if err != nil {
-		return fail(err)
-	}
-	cmd := exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
-		Stderr:     lock, // for a panic, which nobody hears otherwise
-		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if err := cmd.Start(); err != nil {
-		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
 	if err := client.Send(monitor.Request{Stdin: o.Stdin, Start: request}, o.Stdout, o.Stderr); err != nil {
 		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
+	if o.Here {
+		own := *c
+		go e.monitor(&own, theirs, lock, true)
+		return client, nil
+	}
+	defer theirs.Close()
+	if err := e.spawnMonitor(c.ID, theirs, lock); err != nil {
+		client.Close()
+		return fail(err)
+	}
+	lock.Close()
 	return client, nil
+}
+
+// spawnMonitor starts a process for RunMonitor. Its standard error, where a panic goes, is the lock file. ForkExec, since
+// os/exec forks a first time to try pidfds.
+func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
+		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
+		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
+	})
+	return err
 }
 
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
 func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
 
-// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id; file 3 is the client, file 4
-// the container's lock.
+// The monitor's inherited files.
+const (
+	monitorClient = 3
+	monitorLock   = 4 // the container's lock
+)
+
+// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id.
 func RunMonitor(argv []string) int {
 	if len(argv) != 4 {
 		return 2
 	}
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
+	syscall.CloseOnExec(monitorClient)
+	syscall.CloseOnExec(monitorLock)
 	if err := runMonitor(argv[1], argv[2], argv[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "vitro-monitor:", err)
 		return 1
@@ -87,18 +114,31 @@ func RunMonitor(argv []string) int {
 	return 0
 }
 
-func runMonitor(root, runRoot, id string) (err error) {
-	s := &starter{e: &Engine{Root: root, RunRoot: runRoot}}
-	if s.c, err = s.e.readRecord(id); err != nil {
+func runMonitor(root, runRoot, id string) error {
+	e := &Engine{Root: root, RunRoot: runRoot}
+	c, err := e.readRecord(id)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.e.runDir(id), 0o700); err != nil {
-		return err
+	return e.monitor(c, os.NewFile(monitorClient, "client"), os.NewFile(monitorLock, "lock"), false)
+}
+
+// monitor looks after a container from its start to its end; lock is its own.
+func (e *Engine) monitor(c *Container, client, lock *os.File, here bool) error {
+	defer lock.Close()
+	s := &starter{e: e, c: c}
+	var exec func([]byte) (int, error)
+	if !here { // standard input and output are in use there
+		exec = s.exec
 	}
-	return monitor.Run(os.NewFile(3, "client"), monitor.Config{
-		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
-		LogPath: s.e.LogPath(id), RunDir: s.e.runDir(id),
-		Start: s.start, Exited: s.exited, Code: FailureCode,
+	return monitor.Run(client, monitor.Config{
+		Tty: c.Config.Tty, OpenStdin: c.Config.OpenStdin, StdinOnce: c.Config.StdinOnce,
+		LogPath: e.LogPath(c.ID), RunDir: e.runDir(c.ID), Here: here,
+		Start: s.start, Exec: exec, Code: FailureCode,
+		Exited: func(exit int, failed error) {
+			s.exited(exit, failed)
+			_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) // clients may still be served
+		},
 	})
 }
 
@@ -147,14 +187,18 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	return st.Pid, s.started(st.Pid)
 }
 
+func (s *starter) exec(request []byte) (pid int, err error) {
+	var p specs.Process
+	if err := json.Unmarshal(request, &p); err != nil {
+		return 0, err
+	}
+	return s.e.execNull(s.c.ID, &p)
+}
+
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	m, err := snapshot.OverlayDriver{}.Prepare(context.Background(), e.dir(c.ID), layers, snapshot.Options{Volatile: c.HostConfig.AutoRemove})
-	if err != nil {
-		return o, nil, err
-	}
-	root, _, err := m.Open()
+	root, err := e.mountRoot(c, layers)
 	if err != nil {
 		return o, nil, err
 	}
@@ -179,6 +223,36 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
 }
 
+// mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
+// copy of the layers. The record says which.
+func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
+	ctx, dir := context.Background(), e.dir(c.ID)
+	o := snapshot.Options{Volatile: c.HostConfig.AutoRemove}
+	m, err := snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
+	if err != nil {
+		return nil, err
+	}
+	root, _, failed := m.Open()
+	if failed == nil {
+		return root, nil
+	}
+	d, why := snapshot.Choose(dir)
+	if why == nil { // it is this one only that overlayfs does not take
+		return nil, failed
+	}
+	for _, own := range []string{"upper", "work"} {
+		if err := os.RemoveAll(e.dir(c.ID, own)); err != nil {
+			return nil, err
+		}
+	}
+	if m, err = d.Prepare(ctx, dir, layers, o); err != nil {
+		return nil, errors.Join(why, err)
+	}
+	c.Driver = d.Name()
+	root, _, err = m.Open()
+	return root, err
+}
+
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
@@ -187,8 +261,8 @@ func (s *starter) started(pid int) error {
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
-	if s.c.HostConfig.AutoRemove {
-		return nil
+	if s.c.HostConfig.AutoRemove && s.c.Driver == "" {
+		return nil // the record on disk says all that matters
 	}
 	return s.e.writeRecord(s.c)
 }
@@ -205,6 +279,7 @@ func (s *starter) exited(exit int, failed error) {
 		_ = s.e.remove(c)
 		return
 	}
+	c.OOMKilled = failed == nil && oomKilled(c.ID)
 	_ = s.e.runtime().Delete(c.ID, true)
 	_ = s.e.writeRecord(c)
 	os.RemoveAll(s.e.runDir(c.ID))
