@@ -170,7 +170,7 @@ func (m *Monitor) copy(from *os.File, stream int) {
 		log = m.log.Stream([2]string{"stdout", "stderr"}[stream])
 	}
 	m.copies.Go(func() {
-		b := make([]byte, 32<<10)
+		b := make([]byte, 4<<10)
 		for {
 			n, err := from.Read(b)
 			if n > 0 {
@@ -181,6 +181,9 @@ func (m *Monitor) copy(from *os.File, stream int) {
 			}
 			if err != nil {
 				break
+			}
+			if n == len(b) && n < 32<<10 { // much of it
+				b = make([]byte, 32<<10)
 			}
 		}
 		if log != nil {
@@ -362,7 +365,14 @@ func (m *Monitor) end(exit int, killed bool) {
 	m.mu.Unlock()
 	var served sync.WaitGroup
 	for _, c := range clients {
-		served.Go(func() { c.finish(exit, killed) })
+		if !c.stays {
+			served.Go(func() { c.finish(exit, killed || m.o.Here) })
+		}
 	}
 	served.Wait()
+	for _, c := range clients { // last, since this process ends with it
+		if c.stays {
+			c.finish(exit, killed)
+		}
+	}
 }
