@@ -135,6 +135,13 @@ func (v *View) mount(root *os.File) (err error) {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
+	if v.c.HostConfig.ReadonlyRootfs {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+			v.Close()
+			return os.NewSyscallError("mount_setattr", err)
+		}
+	}
 	return nil
 }
 
