@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vitro/internal/engine"
+	"vitro/internal/network"
 )
 
 // psRow has the fields of docker ps --format.
@@ -46,9 +47,18 @@ func psCmd(a *app) *cobra.Command {
 			if latest {
 				list = list[:min(1, len(list))]
 			}
+			ports, err := publishedPorts(e, list)
+			if err != nil {
+				return err
+			}
 			var rows []psRow
 			for _, l := range list {
-				rows = append(rows, newRow(l, noTrunc))
+				r := newRow(l, noTrunc)
+				r.Networks = strings.Join(e.NetworkNames(l.Container), ",")
+				if l.Status == engine.Running {
+					r.Ports = portsText(ports[l.ID], l.Config.ExposedPorts)
+				}
+				rows = append(rows, r)
 			}
 			return printPS(cmd.OutOrStdout(), rows, quiet, format)
 		},
@@ -63,11 +73,28 @@ func psCmd(a *app) *cobra.Command {
 	return cmd
 }
 
+// publishedPorts are the endpoints of the containers that run, by ID.
+func publishedPorts(e *engine.Engine, list []*engine.Live) (map[string][]*network.Endpoint, error) {
+	by := map[string][]*network.Endpoint{}
+	if !slices.ContainsFunc(list, func(l *engine.Live) bool { return l.Status == engine.Running && len(l.Networks) > 0 }) {
+		return by, nil
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return nil, err
+	}
+	eps, err := m.Endpoints(network.Filter{})
+	for _, ep := range eps {
+		by[ep.Container] = append(by[ep.Container], ep)
+	}
+	return by, err
+}
+
 func newRow(l *engine.Live, noTrunc bool) psRow {
 	r := psRow{
 		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.Status),
 		CreatedAt:  l.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
-		RunningFor: ago(l.Created), Status: statusText(l), Networks: l.HostConfig.NetworkMode, LocalVolumes: "0", Size: "0B",
+		RunningFor: ago(l.Created), Status: statusText(l), LocalVolumes: "0", Size: "0B",
 	}
 	var labels, mounts []string
 	for k, v := range l.Config.Labels {

@@ -85,7 +85,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
-		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), versionCmd(a))
+		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), networkCmd(a), portCmd(a), versionCmd(a))
 	root.AddCommand(cpCmd(a), createCmd(a), startCmd(a), restartCmd(a), waitCmd(a), renameCmd(a), commitCmd(a), diffCmd(a), exportCmd(a), importCmd(a), volumeCmd(a))
 	return root
 }
@@ -105,6 +105,13 @@ func versionCmd(a *app) *cobra.Command {
 			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
+	}
+}
+
+// allProcessors is for what moves many bytes, or bytes both ways: package boot starts the process with one.
+func allProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU())
 	}
 }
 

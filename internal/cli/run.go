@@ -23,6 +23,7 @@ type runFlags struct {
 	entrypoint, pull, detachKeys string
 	env, envFiles                []string
 	plan, sigProxy               bool
+	net                          netFlags
 }
 
 func runCmd(a *app) *cobra.Command { return runCmdFor(a, &runFlags{}) }
@@ -56,8 +57,7 @@ func runCmdFor(a *app, f *runFlags) *cobra.Command {
 	p.Int64Var(&f.HostConfig.PidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
 	p.StringSliceVar(&f.HostConfig.CapAdd, "cap-add", nil, "Add Linux capabilities")
 	p.StringSliceVar(&f.HostConfig.CapDrop, "cap-drop", nil, "Drop Linux capabilities")
-	p.StringVarP(&f.Hostname, "hostname", "h", "", "Container host name")
-	p.StringVar(&f.HostConfig.NetworkMode, "network", "none", "none, or host for the host's own; bridged networks are not there yet")
+	f.addNetFlags(cmd)
 	p.BoolVar(&f.HostConfig.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	p.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	p.StringVar(&f.pull, "pull", "missing", "Pull image before running (always, missing, never)")
@@ -123,8 +123,13 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	}
 	defer client.Close()
 	if f.Detach {
-		return detached(cmd, client, c)
+		if err := detached(cmd, client, c); err != nil {
+			return err
+		}
+		openPorts(os.Stderr, e, c)
+		return nil
 	}
+	s.started = func() { openPorts(os.Stderr, e, c) }
 	return s.serve(client)
 }
 
@@ -149,7 +154,7 @@ func (f *runFlags) finish(cmd *cobra.Command) (err error) {
 	if f.Env, err = readEnv(f.envFiles, f.env); err != nil {
 		return err
 	}
-	return nil
+	return f.finishNetwork()
 }
 
 // bytesValue is a flag of bytes, with a unit or without.

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -259,8 +257,8 @@ func volumePruneCmd(a *app) *cobra.Command {
 			if all {
 				what = "local volumes not used by at least one container"
 			}
-			if ok, err := confirm(cmd, force, "This will remove "+what); !ok {
-				return err
+			if !force && !confirm(cmd, "WARNING! This will remove "+what+".") {
+				return nil
 			}
 			e, err := a.open()
 			if err != nil {
@@ -294,20 +292,6 @@ func volumePruneCmd(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
 	cmd.Flags().StringArrayVar(&filter, "filter", nil, "Provide filter values (label=<label>, label!=<label>)")
 	return cmd
-}
-
-// confirm asks before something is removed.
-func confirm(cmd *cobra.Command, force bool, warning string) (bool, error) {
-	if force {
-		return true, nil
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "WARNING! %s.\nAre you sure you want to continue? [y/N] ", warning)
-	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-	if strings.ToLower(strings.TrimSpace(answer)) == "y" {
-		return true, nil
-	}
-	fmt.Fprintln(cmd.OutOrStdout())
-	return false, nil
 }
 
 func printPruned(cmd *cobra.Command, head string, gone []string, bytes int64) {

@@ -160,6 +160,12 @@ var goldens = []struct {
 		s.Mounts = nil
 		return input(s)
 	}},
+	{"netdevices", func(*testing.T) *Input {
+		s := slim()
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "net0"}}
+		return input(s)
+	}},
 	{"hooks", func(*testing.T) *Input {
 		s := slim()
 		everyHook(s)
@@ -206,6 +212,14 @@ var goldens = []struct {
 	}},
 	{"cgroup-v2", func(t *testing.T) *Input {
 		in := input(limited())
+		in.Group, in.Facts.V2 = v2(t), true
+		return in
+	}},
+	{"cgroup-v2-delegated", func(t *testing.T) *Input {
+		s := slim()
+		userNS(s, 0, 100000, 65536)
+		addMount(s, "/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "rw")
+		in := input(s)
 		in.Group, in.Facts.V2 = v2(t), true
 		return in
 	}},

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"vitro/internal/plan"
@@ -33,6 +34,9 @@ func (c *c) sources() error {
 			return errors.New(fieldAt("mounts", k) + ".options: " + err.Error())
 		}
 		m.dest = clean(m.Destination)
+		if t := c.in.Facts.Targets; t != nil && t[k] != "" {
+			m.dest = t[k]
+		}
 		if m.dest == "." {
 			return errors.New(fieldAt("mounts", k) + ".destination: a mount on / would cover root.path")
 		}
@@ -45,7 +49,7 @@ func (c *c) sources() error {
 		if err := c.checkBelowProc(m); err != nil {
 			return err
 		}
-		if insideOnly(m.Source) {
+		if insideOnly(m.Source) || c.rootless() {
 			continue
 		}
 		m.tree = c.Slot()
@@ -175,7 +179,12 @@ func (c *c) bind(m *mount) {
 		o := c.stub(unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.sourcePath(m)), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recFlag(m.Rec))).To(tree).
 			As("clone the tree of " + m.Source)
 		if m.tree != 0 {
-			o.Ok(1).Tolerate(unix.EACCES, unix.EINVAL, unix.EPERM)
+			o.Ok(1).Tolerate(unix.EACCES, unix.EPERM)
+			if c.mayMount() {
+				o.As("clone the tree of " + m.Source + " (where another is mounted below it: rbind?)")
+			} else {
+				o.Tolerate(unix.EINVAL)
+			}
 			c.Copy(plan.Stub, plan.Addr(tree), plan.Addr(m.tree), 8)
 		}
 	}
@@ -192,6 +201,12 @@ func (c *c) bind(m *mount) {
 	if m.tree != 0 && m.tree != tree {
 		c.stub(unix.SYS_CLOSE, plan.Val(m.tree)).Tolerate(unix.EBADF)
 	}
+}
+
+// mayMount tells whether the process can have CAP_SYS_ADMIN.
+func (c *c) mayMount() bool {
+	caps := c.spec.Process.Capabilities
+	return caps != nil && (slices.Contains(caps.Bounding, "CAP_SYS_ADMIN") || slices.Contains(caps.Permitted, "CAP_SYS_ADMIN"))
 }
 
 // sameKind: the kernel says EINVAL for a file on a folder; callers match mount(2)'s ENOTDIR (moby's hint).

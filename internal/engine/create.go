@@ -29,13 +29,20 @@ type CreateOptions struct {
 	Interactive bool
 	Detach      bool
 	AutoRemove  bool
-	HostConfig  HostConfig // NetworkMode, Cap*, ReadonlyRootfs, limits; Binds as on the command line
+	HostConfig  HostConfig // Cap*, ReadonlyRootfs, limits, DNS; Binds as on the command line
+
+	Networks []Attachment // none, host and container:REF stand alone; no network is none
+	Publish  []string     // as on the command line
+	Expose   []string
 }
 
 // Create makes a container: its folder, its name, its record. The returned lock is held; Start hands it to the monitor,
 // whoever does not start the container closes it. On failure nothing stays.
 func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File, error) {
 	c, err := newContainer(img, o)
+	if err == nil {
+		err = e.resolveNetworks(c)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,6 +131,12 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 	}
 	c.Config.setVolumes(ic.Volumes, anonymous)
 	h.LogConfig = LogConfig{Type: "json-file", Config: map[string]string{}}
+	if err := c.setPorts(ic.ExposedPorts, o); err != nil {
+		return nil, err
+	}
+	if err := c.setNetworks(o); err != nil {
+		return nil, err
+	}
 	return c, h.check()
 }
 
@@ -151,10 +164,6 @@ func checkConfig(c *Config) error {
 
 // check validates, and normalises binds and capability names.
 func (h *HostConfig) check() error {
-	h.NetworkMode = pick(h.NetworkMode, "none")
-	if h.NetworkMode != "none" && h.NetworkMode != "host" {
-		return fmt.Errorf("--network %s: not supported yet (none or host)", h.NetworkMode)
-	}
 	var err error
 	if _, err = capabilities(h.CapAdd, h.CapDrop); err != nil {
 		return err

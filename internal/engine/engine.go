@@ -123,7 +123,7 @@ func (e *Engine) noteLost(l *Live, run runState) (done bool, err error) {
 	}
 	c.FinishedAt, c.ExitCode, c.Error = time.Now().UTC(), 255, "its monitor died"
 	l.Container = c
-	return true, e.writeRecord(c)
+	return true, errors.Join(e.writeRecord(c), e.detach(c.ID))
 }
 
 // List returns the containers, newest first, and clears away what crashed commands left.

@@ -62,11 +62,6 @@ type GraphDriver struct {
 	Data map[string]string
 }
 
-// NetworkSettings lists networks by name.
-type NetworkSettings struct {
-	Networks map[string]struct{}
-}
-
 const overlay = "overlay"
 
 const zeroTime = "0001-01-01T00:00:00Z"
@@ -92,7 +87,7 @@ func (e *Engine) Inspect(l *Live) Inspect {
 			HostConfig: l.HostConfig, IpcMode: "private", CgroupnsMode: "private", ShmSize: shmSize,
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths, Runtime: "vitrun",
 		},
-		NetworkSettings: NetworkSettings{map[string]struct{}{l.HostConfig.NetworkMode: {}}},
+		NetworkSettings: e.networkSettings(l),
 	}
 	if in.Args == nil {
 		in.Args = []string{}

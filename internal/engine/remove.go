@@ -10,7 +10,7 @@ import (
 // remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
 // on the way leaves a folder without a record, which List sweeps.
 func (e *Engine) remove(c *Container) error {
-	err := e.runtime().Delete(c.ID, true)
+	err := errors.Join(e.runtime().Delete(c.ID, true), e.detach(c.ID))
 	if c.Name != "" {
 		e.unlink(c.Name, c.ID)
 	}

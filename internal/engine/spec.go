@@ -14,6 +14,7 @@ import (
 type specInput struct {
 	Rootfs string // path of the mounted root
 	Dir    string // folder with hosts, hostname, resolv.conf
+	NetNS  string // of another container; empty: a new one
 	User   specs.User
 	Home   string
 }
@@ -39,7 +40,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 		Mounts: mounts(c, in.Dir),
 		Linux: &specs.Linux{
 			CgroupsPath:   cgroupPath(c.ID),
-			Namespaces:    namespaces(c.HostConfig.NetworkMode),
+			Namespaces:    namespaces(c.HostConfig.NetworkMode, in.NetNS),
 			Resources:     resources(&c.HostConfig),
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
@@ -48,7 +49,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 	if size := c.HostConfig.ConsoleSize; c.Config.Tty && size[0] != 0 {
 		s.Process.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
 	}
-	if c.HostConfig.NetworkMode != "host" {
+	if c.HostConfig.NetworkMode != hostMode && in.NetNS == "" {
 		s.Linux.Sysctl = map[string]string{
 			"net.ipv4.ip_unprivileged_port_start": "0",
 			"net.ipv4.ping_group_range":           "0 2147483647",
@@ -101,10 +102,10 @@ func mounts(c *Container, dir string) []specs.Mount {
 	return out
 }
 
-func namespaces(network string) []specs.LinuxNamespace {
+func namespaces(mode, netns string) []specs.LinuxNamespace {
 	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.CgroupNamespace}}
-	if network != "host" {
-		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	if mode != hostMode {
+		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns})
 	}
 	return out
 }

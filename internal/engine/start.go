@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"vitro/internal/boot"
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
 	"vitro/internal/runtime"
@@ -91,6 +92,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 		return err
 	}
 	defer null.Close()
+	boot.OwnSlack()
 	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
 		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
 		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
@@ -99,7 +101,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 }
 
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
-func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
+func monitorEnv() []string { return []string{"GOGC=400"} }
 
 // The monitor's inherited files.
 const (
@@ -158,8 +160,9 @@ func (e *Engine) runtime() *runtime.Runtime {
 
 // starter is the monitor's view of its container.
 type starter struct {
-	e *Engine
-	c *Container
+	e     *Engine
+	c     *Container
+	wires *wires // nil: no networks of its own
 }
 
 // start mounts the root, runs the container, and notes that it runs.
@@ -168,6 +171,24 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	if err := json.Unmarshal(request, &req); err != nil {
 		return 0, err
 	}
+	w, err := s.e.reservePorts(s.c)
+	if err != nil {
+		return 0, err
+	}
+	s.wires = w
+	pid, err := s.launch(req, io)
+	if err == nil {
+		err = s.started(pid)
+	}
+	if err != nil {
+		_ = w.close() // what it says comes after why
+		return 0, err
+	}
+	return pid, nil
+}
+
+// launch runs the container. One with networks waits as an init until it is on them.
+func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error) {
 	opts, done, err := s.e.prepare(s.c, req.Layers)
 	if err != nil {
 		return 0, err
@@ -176,6 +197,9 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
 	rt := s.e.runtime()
 	run := func() error {
+		if s.wires != nil {
+			return rt.Create(opts)
+		}
 		_, err := rt.Run(opts)
 		return err
 	}
@@ -188,10 +212,16 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 		return 0, err
 	}
 	st, err := rt.State(s.c.ID)
-	if err != nil {
-		return 0, err
+	if err != nil || s.wires == nil {
+		return st.Pid, err
 	}
-	return st.Pid, s.started(st.Pid)
+	if err = s.wires.attach(st.Pid); err == nil {
+		err = rt.Start(s.c.ID)
+	}
+	if err != nil {
+		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
+	}
+	return st.Pid, nil
 }
 
 func (s *starter) exec(request []byte) (pid int, err error) {
@@ -215,6 +245,12 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 		}
 	}()
 	in := specInput{Rootfs: fmt.Sprintf("/proc/self/fd/%d", root.Fd()), Dir: e.dir(c.ID)}
+	if target := c.HostConfig.joined(); target != "" {
+		if in.NetNS, err = e.netnsOf(target); err != nil {
+			return o, nil, err
+		}
+		in.Dir = e.dir(target)
+	}
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
 	}
@@ -269,6 +305,9 @@ func (s *starter) started(pid int) error {
 	s.c.StartedAt, s.c.FinishedAt = time.Now().UTC(), time.Time{}
 	s.c.ExitCode, s.c.OOMKilled, s.c.Error = 0, false, ""
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	if s.wires != nil && s.wires.held != nil {
+		run.Ports = s.wires.held.Ports
+	}
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
@@ -282,6 +321,7 @@ func (s *starter) started(pid int) error {
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
 	c.Name = s.e.currentName(c)
+	_ = s.wires.close() // what stays of it, the next command or reconcile finds
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
@@ -299,6 +339,9 @@ func (s *starter) exited(exit int, failed error) {
 
 // FailureCode is Docker's exit status for a container that did not start.
 func FailureCode(err error) int {
+	if errors.As(err, new(netError)) {
+		return 125
+	}
 	s := err.Error()
 	has := func(parts ...string) bool {
 		for _, p := range parts {

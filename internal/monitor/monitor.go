@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -57,6 +58,7 @@ type Monitor struct {
 	pid     int
 
 	execs sync.Mutex // one at a time
+	busy  sync.Once
 }
 
 // Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
@@ -92,6 +94,14 @@ func Run(first *os.File, o Config) error {
 	m.o.Exited(exit, nil)
 	m.end(exit, killed)
 	return nil
+}
+
+// moreProcessors is for a container with output: if the process was started for one processor (package boot), each reader
+// and writer that blocks would hold the others up until the runtime finds out, some 10 ms.
+func moreProcessors() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 }
 
 // shrinkAfter is when a container counts as one that stays: its monitor then gives back what the start took.
@@ -174,6 +184,7 @@ func (m *Monitor) copy(from *os.File, stream int) {
 		for {
 			n, err := from.Read(b)
 			if n > 0 {
+				m.busy.Do(moreProcessors)
 				if log != nil {
 					_, _ = log.Write(b[:n]) // a full disk does not stop the container
 				}

@@ -248,8 +248,12 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 		m.init = process{l.PID, st.start}
 		m.stub = stub.ExeID(l.PID)
 		return m.store(m.dir)
+	case "newidmap":
+		return newIDMap(l.PID, m.spec.Linux)
 	case "copyup":
 		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))
+	case "netdevices":
+		return moveDevices(l, m.spec.Linux.NetDevices)
 	case "hooks":
 		return m.hooks(m.spec, int(o.Args[0].V), specs.StateCreating)
 	}
