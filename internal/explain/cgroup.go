@@ -134,12 +134,23 @@ func (m *machine) cgroup(t *target) *Cgroup {
 		out.Limits = append(out.Limits, tr.hugetlb()...)
 		out.state(&tr)
 	}
+	out.cpuUse(trees)
 	order := map[string]int{}
 	for i, d := range limitDefs {
 		order[d.what] = i - len(limitDefs)
 	}
 	slices.SortStableFunc(out.Limits, func(a, b Limit) int { return order[a.What] - order[b.What] })
 	return out
+}
+
+// cpuUse: cpuacct may be a hierarchy of its own.
+func (c *Cgroup) cpuUse(trees []tree) {
+	i := slices.IndexFunc(c.Limits, func(l Limit) bool { return l.What == "CPU time" && l.Use == "" })
+	for _, t := range trees {
+		if i >= 0 && slices.Contains(t.controllers, "cpuacct") {
+			c.Limits[i].Use = t.use(limitDef{unit: quotaUnit}, "")
+		}
+	}
 }
 
 // place finds the folder of a line of /proc/PID/cgroup. A path that begins with /.. is above our cgroup namespace.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -32,9 +31,9 @@ type Facts struct {
 	PID          int
 	Name         string `json:",omitempty"`
 	Command      string
-	Hostname     string `json:",omitempty"`
-	Basis        string // how the processes were found that belong to it
-	Processes    []*Process
+	Hostname     string        `json:",omitempty"`
+	Basis        string        // how the processes were found that belong to it
+	Processes    []*Process    `json:",omitempty"`
 	Namespaces   []Namespace   `json:",omitempty"`
 	Cgroup       *Cgroup       `json:",omitempty"`
 	Capabilities *Capabilities `json:",omitempty"`
@@ -121,6 +120,9 @@ func (m *machine) gather(t *target, o Options, f *Facts) {
 // only forgets what was gathered for the findings alone.
 func (f *Facts) only(views []string) {
 	drop := func(v string) bool { return views != nil && !slices.Contains(views, v) }
+	if drop("processes") {
+		f.Processes = nil
+	}
 	if drop("namespaces") {
 		f.Namespaces = nil
 	}
@@ -315,24 +317,21 @@ func commandLine(pid int) string {
 	return strings.TrimRight(strings.ReplaceAll(string(b), "\x00", " "), " ")
 }
 
-// hostname asks the UTS namespace, on a thread that ends with it.
+// hostname asks the UTS namespace.
 func hostname(dir proc) string {
 	fd, err := openat(dir.fd, "ns/uts", unix.O_RDONLY)
 	if err != nil {
 		return ""
 	}
 	defer unix.Close(fd)
-	name := make(chan string)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	name := ""
+	inThread(func() {
 		var u unix.Utsname
-		if unix.Setns(fd, unix.CLONE_NEWUTS) != nil || unix.Uname(&u) != nil {
-			name <- ""
-			return
+		if unix.Setns(fd, unix.CLONE_NEWUTS) == nil && unix.Uname(&u) == nil {
+			name = unix.ByteSliceToString(u.Nodename[:])
 		}
-		name <- unix.ByteSliceToString(u.Nodename[:])
-	}()
-	return <-name
+	})
+	return name
 }
 
 // CapsOf lists processes with capabilities: those of containers, or with all every process that has one.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -310,7 +311,7 @@ func (m *machine) entry(t *target, root *Mount) (entry, why string) {
 	depth, ok := t.mountDepth()
 	switch {
 	case !ok:
-		return "pivot_root or move", "its root is a mount of its own namespace; this kernel (before 6.11) does not tell more"
+		return "pivot_root or move", "its root is a mount of its own namespace; this kernel (before 6.8) does not tell more"
 	case depth > 1:
 		return "chroot", "its root was moved over the host's, which is still below it (--no-pivot)"
 	}
@@ -328,28 +329,35 @@ func isOurRoot(root int) bool {
 	return err1 == nil && err2 == nil && a.Ino == b.Ino && a.Dev_major == b.Dev_major && a.Dev_minor == b.Dev_minor
 }
 
-// mountDepth counts the mounts on which the root's mount is stacked: one is the kernel's hidden rootfs. Mounts of another
-// namespace can be asked for since Linux 6.11.
+// mountDepth counts the mounts on which the root's mount is stacked: one is the kernel's hidden rootfs. The question is put
+// from inside the namespace, on a thread of its own that opens nothing there (asking by the namespace's id fails with ENOENT
+// on 6.18).
 func (t *target) mountDepth() (depth int, ok bool) {
-	const nsGetMntnsID, mntBasic = 0x8008b705, 2
 	ns, err := openat(t.dir.fd, "ns/mnt", unix.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}
 	defer unix.Close(ns)
-	// struct mnt_id_req: size and a spare, mount, what is asked for, namespace.
-	req := struct {
-		size, spare        uint32
-		mount, param, nsID uint64
-	}{size: 32, param: mntBasic}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetMntnsID, uintptr(unsafe.Pointer(&req.nsID))); errno != 0 {
-		return 0, false
-	}
 	var st unix.Statx_t
-	if unix.Statx(t.root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID_UNIQUE, &st) != nil || st.Mask&unix.STATX_MNT_ID_UNIQUE == 0 {
+	err = unix.Statx(t.root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID_UNIQUE, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID_UNIQUE == 0 {
 		return 0, false
 	}
-	req.mount = st.Mnt_id
+	inThread(func() {
+		if unix.Unshare(unix.CLONE_FS) == nil && unix.Setns(ns, unix.CLONE_NEWNS) == nil {
+			depth, ok = stacked(st.Mnt_id)
+		}
+	})
+	return depth, ok
+}
+
+// stacked follows a mount of this thread's namespace to the one that is its own parent.
+func stacked(mount uint64) (depth int, ok bool) {
+	const mntBasic = 2 // STATMOUNT_MNT_BASIC
+	req := struct {    // struct mnt_id_req
+		size, spare  uint32
+		mount, param uint64
+	}{size: 24, mount: mount, param: mntBasic}
 	for depth = 0; depth < 100; depth++ {
 		var out [512]byte // struct statmount: mnt_id at 40, mnt_parent_id at 48
 		if _, _, errno := unix.Syscall6(unix.SYS_STATMOUNT, uintptr(unsafe.Pointer(&req)), uintptr(unsafe.Pointer(&out)), uintptr(len(out)), 0, 0, 0); errno != 0 {
@@ -357,9 +365,20 @@ func (t *target) mountDepth() (depth int, ok bool) {
 		}
 		parent := binary.NativeEndian.Uint64(out[48:])
 		if parent == req.mount {
-			break
+			return depth, true
 		}
 		req.mount = parent
 	}
-	return depth, true
+	return 0, false
+}
+
+// inThread runs f on a thread that ends with it, so what f changes of the thread (namespaces) is nobody else's.
+func inThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		f()
+	}()
+	<-done
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (f *Facts) processes(p *printer) {
-	if f.Processes == nil {
+	if f.Processes == nil { // not asked for
 		return
 	}
 	p.title("processes", fmt.Sprintf("%d, found by %s", len(f.Processes), f.Basis))
@@ -122,7 +122,7 @@ func (f *Facts) cgroup(p *printer) {
 		if use == "" {
 			use = "-"
 		}
-		rows = append(rows, row(c(l.What), text, c(use), c(orDash(l.From)), cs(dim, l.File)))
+		rows = append(rows, row(c(l.What), text, c(use), c(g.from(l.From)), cs(dim, l.File)))
 	}
 	p.table([]string{"LIMIT", "EFFECTIVE", "IN USE", "FROM", "FILE"}, rows)
 	p.fields(g.rest()...)
@@ -133,6 +133,14 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// from shortens the commonest answer.
+func (g *Cgroup) from(path string) string {
+	if path != "/" && slices.ContainsFunc(g.Paths, func(p CgroupPath) bool { return p.Path == path }) {
+		return "its own"
+	}
+	return orDash(path)
 }
 
 // paths puts hierarchies with the same path on one line.
@@ -342,13 +350,32 @@ func (f *Facts) users(p *printer) {
 	}
 	p.table([]string{"MAP", "INSIDE", "OUTSIDE", "COUNT"}, rows)
 	rows = nil
-	for _, id := range u.IDs {
+	for _, id := range u.shown() {
 		rows = append(rows, row(c(id.What), c(user(id.Inside, id.NameIn)), c(user(id.Outside, id.NameOut))))
 	}
 	p.table([]string{"ID", "INSIDE", "OUTSIDE"}, rows)
 	if u.Setgroups != "" {
 		p.fields(row(c("setgroups"), c(u.Setgroups)))
 	}
+}
+
+// shown puts the four ids of a kind on one line if they are the same.
+func (u *Users) shown() (out []IDPair) {
+	for i, id := range u.IDs {
+		kind, which, _ := strings.Cut(id.What, ", ")
+		same := func(o IDPair) bool { return o.Inside == id.Inside && o.Outside == id.Outside }
+		if which != "real" || i+4 > len(u.IDs) {
+			if n := len(out); n == 0 || id.What == "group" || !same(out[n-1]) || out[n-1].What != kind+", all four" {
+				out = append(out, id)
+			}
+			continue
+		}
+		if same(u.IDs[i+1]) && same(u.IDs[i+2]) && same(u.IDs[i+3]) {
+			id.What = kind + ", all four"
+		}
+		out = append(out, id)
+	}
+	return out
 }
 
 func span(first, count uint32) string {
