@@ -86,7 +86,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
 		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), versionCmd(a))
-	root.AddCommand(explainCmd(a), nsCmd(a), cgroupCmd(a), capsCmd(a))
+	root.AddCommand(explainCmd(a), nsCmd(a), cgroupCmd(a), capsCmd(a), traceCmd(a))
 	return root
 }
 

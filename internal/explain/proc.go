@@ -335,6 +335,8 @@ func containerOfCgroups(lines []CgroupLine) string {
 				engine = "containerd"
 			case "crio":
 				engine = "cri-o"
+			case "vitro":
+				engine = "vitro"
 			case "docker":
 				engine = "docker"
 			default:

@@ -101,8 +101,13 @@ func JSON(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
+	return EscapeJSON(out.Bytes()), nil
+}
+
+// EscapeJSON makes \u escapes of what Safe would escape; encoding/json has replaced what is not UTF-8.
+func EscapeJSON(text []byte) []byte {
 	var b bytes.Buffer
-	for _, r := range out.String() { // encoding/json has replaced what is not UTF-8
+	for _, r := range string(text) {
 		switch {
 		case r == '\n' || unicode.IsPrint(r) && !blank(r):
 			b.WriteRune(r)
@@ -113,5 +118,5 @@ func JSON(v any) ([]byte, error) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
-	return b.Bytes(), nil
+	return b.Bytes()
 }
