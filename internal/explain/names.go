@@ -18,12 +18,16 @@ type Namer struct {
 	asked  time.Time
 }
 
-// refreshes bounds how often the state folders are read.
-const refreshes = 100 * time.Millisecond
+// How often the state folders are read: an inode that is not known is no reason to look within refreshes, and one that is
+// known may be another container's after stale.
+const (
+	refreshes = 100 * time.Millisecond
+	stale     = time.Second
+)
 
 // Name is the container's name; "" for a process of the host. group is the last part of its cgroup's path.
 func (n *Namer) Name(pid int, pidns uint64, group string) string {
-	if n.byNS == nil {
+	if time.Since(n.asked) > stale {
 		n.refresh()
 	}
 	if pidns == 0 || pidns == n.host {

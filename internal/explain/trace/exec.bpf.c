@@ -117,9 +117,10 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 	struct mm_struct *mm = BPF_CORE_READ(t, mm);
 	unsigned long from = BPF_CORE_READ(mm, arg_start), to = BPF_CORE_READ(mm, arg_end);
-	__u32 size = to - from;
+	__u64 size = to - from;
 
 	e->whole = size;
+	asm volatile("" : "+r"(size)); // the verifier must see the bound on the register that is passed
 	if (size > sizeof(e->args))
 		size = sizeof(e->args);
 	e->size = size;
