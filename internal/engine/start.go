@@ -335,7 +335,9 @@ func (s *starter) exited(exit int, failed error) {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.removeAll(c, true)
+		if s.e.erase(c) == nil {
+			s.e.removeAnonymous(c)
+		}
 		return
 	}
 	_ = s.e.writeRecord(c)
