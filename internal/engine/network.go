@@ -59,9 +59,9 @@ func (e *Engine) Networks() (*network.Manager, error) {
 	return network.Open(network.Options{Root: e.Root, RunRoot: e.RunRoot})
 }
 
-func (e *Engine) cni() *cni.Client {
-	return cni.New(cni.Options{CacheDir: filepath.Join(e.RunRoot, "network", "cni")})
-}
+func (e *Engine) cniDir() string { return filepath.Join(e.RunRoot, "network", "cni") }
+
+func (e *Engine) cni() *cni.Client { return cni.New(cni.Options{CacheDir: e.cniDir()}) }
 
 // setPorts takes the ports that are published and exposed.
 func (c *Container) setPorts(image map[string]struct{}, o CreateOptions) error {
@@ -468,7 +468,7 @@ func (e *Engine) detach(id string) error {
 		}
 		errs = append(errs, err)
 	}
-	if _, err := os.Stat(filepath.Join(e.RunRoot, "network", "cni")); err == nil {
+	if _, err := os.Stat(e.cniDir()); err == nil {
 		client := e.cni()
 		attached, err := client.Attachments(id)
 		errs = append(errs, err)
