@@ -11,7 +11,7 @@ HELLO   := internal/hello/image/hello-$(ARCH).tar
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-v2 bench lint install clean help
+.PHONY: run build test test-v2 tour bench lint install clean help
 
 ## run: build, then run the embedded image: a container that reports what it is
 run: build
@@ -33,6 +33,10 @@ test: build
 ## test-v2: the quick tests on a machine with cgroup v2 alone and Linux 6.1 (User-mode Linux, see test/vm/run)
 test-v2: build
 	test/vm/quick
+
+## tour: run every command of docs/tour.md and compare what it prints (TOURFLAGS='-v -step 3', -update writes the file)
+tour: build
+	$(GO) run ./test/tour $(TOURFLAGS)
 
 ## bench: compare with runc, crun, docker, podman and the kernel floor (BENCHFLAGS='-n 50 start rss')
 bench: build
