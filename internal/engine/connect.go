@@ -72,6 +72,7 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 			if err != nil {
 				return nil, err
 			}
+			e.namesChanged()
 			if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
 				return nil, errors.Join(err, m.Detach(ctx, l.ID, n.ID))
 			}
@@ -118,6 +119,7 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 		if err == nil {
 			err = m.Detach(ctx, l.ID, n.ID)
 		}
+		e.namesChanged()
 		if err == nil && l.Status == Running {
 			err = e.editHosts(l.Container, gone, nil)
 		}
