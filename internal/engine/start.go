@@ -195,6 +195,7 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 	}
 	defer done()
 	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
+	opts.PID = &pid
 	rt := s.e.runtime()
 	run := func() error {
 		if s.wires != nil {
@@ -211,17 +212,16 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 	if err != nil {
 		return 0, err
 	}
-	st, err := rt.State(s.c.ID)
-	if err != nil || s.wires == nil {
-		return st.Pid, err
+	if s.wires == nil {
+		return pid, nil
 	}
-	if err = s.wires.attach(st.Pid); err == nil {
+	if err = s.wires.attach(pid); err == nil {
 		err = rt.Start(s.c.ID)
 	}
 	if err != nil {
 		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
 	}
-	return st.Pid, nil
+	return pid, nil
 }
 
 func (s *starter) exec(request []byte) (pid int, err error) {
