@@ -169,7 +169,7 @@ func classify(m *Mount, volumes []string) string {
 	switch {
 	case m.Point == "/":
 		return "root"
-	case m.Type == "devtmpfs" && m.Root == "/null" && m.Point != "/dev/null",
+	case m.Root == "/null" && m.Point != "/dev/null", // of the host's /dev, or of the container's own
 		m.Type == "tmpfs" && m.has("ro") && (strings.HasPrefix(m.Point, "/proc/") || strings.HasPrefix(m.Point, "/sys/")) && m.Point != "/sys/fs/cgroup":
 		return "mask"
 	case m.Type == "devtmpfs" && m.Root != "/", m.Type == "devpts" && m.Root != "/":
