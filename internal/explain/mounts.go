@@ -372,12 +372,18 @@ func stacked(mount uint64) (depth int, ok bool) {
 	return 0, false
 }
 
-// inThread runs f on a thread that ends with it, so what f changes of the thread (namespaces) is nobody else's.
+// inThread runs f on a thread that ends with it, so what f changes of the thread (namespaces) is nobody else's. The first
+// thread does not end with its goroutine, and is what /proc/self shows: it is kept busy meanwhile.
 func inThread(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			inThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
 		f()
 	}()
 	<-done
