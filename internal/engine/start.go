@@ -254,7 +254,8 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+	again := func() (string, func(), error) { return e.rootAgain(layers) }
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s, Again: again}, func() { root.Close() }, nil
 }
 
 // mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
