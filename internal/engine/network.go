@@ -339,14 +339,28 @@ func (w *wires) serve(ns *os.File) error {
 	if err != nil {
 		return err
 	}
-	names := dns.NewRecords(filepath.Join(w.e.RunRoot, "network", "endpoints"), w.c.ID)
+	var names dns.Names = dns.NewRecords(filepath.Join(w.e.RunRoot, "network", "endpoints"), w.c.ID)
+	if w.plugins() {
+		names = pluginNames{names}
+	}
 	w.dns, err = dns.Serve(ns, dns.Config{Upstreams: conf.Upstreams, NDots: conf.NDots, Names: names})
 	return err
 }
 
+// pluginNames are for a container on a plugin's network, of which there is no endpoint record: it is taken to lead out.
+type pluginNames struct{ dns.Names }
+
+// Internal implements dns.Names.
+func (pluginNames) Internal() bool { return false }
+
+// plugins tells whether one of the networks is a plugin's.
+func (w *wires) plugins() bool {
+	return slices.ContainsFunc(w.nets, func(a Attachment) bool { return strings.HasPrefix(a.Network, cniPrefix) })
+}
+
 // connect attaches to all networks. The first has the published ports.
 func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
-	plugins := slices.ContainsFunc(w.nets, func(a Attachment) bool { return strings.HasPrefix(a.Network, cniPrefix) })
+	plugins := w.plugins()
 	made := map[string]*cni.Result{}
 	var ports []network.Port
 	if w.held != nil {

@@ -246,6 +246,9 @@ func (m *making) start() error {
 	if err := m.console.receive(); err != nil {
 		return err
 	}
+	if m.o.PID != nil {
+		*m.o.PID = m.launch.PID
+	}
 	if m.o.PidFile != "" {
 		return wrap("--pid-file", writeFile(m.o.PidFile, pidText(m.launch.PID), 0o644))
 	}
