@@ -320,7 +320,6 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	c.Name = s.e.currentName(c)
 	detached := make(chan struct{})
 	go func() {
 		_ = s.wires.close() // what stays of it, the next command or reconcile finds
@@ -340,7 +339,11 @@ func (s *starter) exited(exit int, failed error) {
 		}
 		return
 	}
-	_ = s.e.writeRecord(c)
+	_ = s.e.changeRecord(c.ID, func(now *Container) error {
+		c.Name, c.HostConfig = now.Name, now.HostConfig // renamed, updated since the start
+		*now = *c
+		return nil
+	})
 	os.RemoveAll(s.e.runDir(c.ID))
 }
 
