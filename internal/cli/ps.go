@@ -101,9 +101,14 @@ func newRow(l *engine.Live, noTrunc bool) psRow {
 		labels = append(labels, k+"="+v)
 	}
 	slices.Sort(labels)
-	for _, b := range l.HostConfig.Binds {
-		mounts = append(mounts, strings.SplitN(b, ":", 2)[0])
+	volumes := 0
+	for _, m := range l.Mounts {
+		mounts = append(mounts, pick(m.Name, m.Source))
+		if m.Name != "" {
+			volumes++
+		}
 	}
+	r.LocalVolumes = strconv.Itoa(volumes)
 	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
 	if !noTrunc {
 		r.ID = l.ID[:12]

@@ -173,3 +173,42 @@ func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, 
 	}
 	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
 }
+
+// Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
+// plugins undo what they made for containers that do not run.
+func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
+	if _, err := e.List(); err != nil {
+		return network.Report{}, err
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return network.Report{}, err
+	}
+	r, failed := m.Reconcile(ctx)
+	if _, err := os.Stat(e.cniDir()); err != nil {
+		return r, failed
+	}
+	attached, err := e.cni().Attachments("")
+	failed = errors.Join(failed, err)
+	for _, a := range attached {
+		l, err := e.look(a.Container)
+		if err == nil && l.Status == Running {
+			r.Kept++
+			continue
+		}
+		lock, err := e.lock(a.Container, 0)
+		if errors.Is(err, errBusy) { // it is being started
+			r.Kept++
+			continue
+		}
+		if err == nil {
+			defer lock.Close()
+		}
+		if err := e.detach(a.Container); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
+	}
+	return r, failed
+}

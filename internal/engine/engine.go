@@ -41,7 +41,7 @@ func Open(root, runRoot string) (*Engine, error) {
 			return nil, err
 		}
 	}
-	for _, l := range []string{namesLock, usersLock} {
+	for _, l := range []string{namesLock, usersLock, volumesLock} {
 		f, err := os.OpenFile(filepath.Join(root, l), os.O_WRONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
@@ -163,7 +163,7 @@ func (e *Engine) abandoned(id string) bool {
 	}
 	defer lock.Close()
 	l, err := e.look(id)
-	return err == nil && l.Status != Running && e.remove(l.Container) == nil
+	return err == nil && l.Status != Running && e.removeAll(l.Container, true) == nil
 }
 
 // sweep removes a folder without a record: its maker died, or is just making it.

@@ -92,12 +92,8 @@ func mounts(c *Container, dir string) []specs.Mount {
 	for _, f := range []string{"resolv.conf", "hostname", "hosts"} {
 		out = append(out, specs.Mount{Destination: "/etc/" + f, Type: "bind", Source: path.Join(dir, f), Options: []string{"rbind", "rprivate"}})
 	}
-	for _, b := range c.HostConfig.Binds {
-		p := strings.SplitN(b, ":", 3)
-		m := specs.Mount{Destination: p[1], Type: "bind", Source: p[0], Options: []string{"rbind", "rprivate"}}
-		if len(p) == 3 && p[2] == "ro" {
-			m.Options = append(m.Options, "ro", "rro") // mounts below it as well, as Docker since 25
-		}
+	for _, cm := range c.Mounts {
+		m := cm.spec()
 		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Destination })
 		out = append(out, m)
 	}

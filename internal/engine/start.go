@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,8 @@ type StartOptions struct {
 	// Here makes the caller the monitor: no second process, and half the time. The caller stays until the end and passes
 	// signals on; if it is killed, the container is without a monitor.
 	Here bool
+	// Again is for a container that has been there before: a failure to start it does not remove it.
+	Again bool
 }
 
 // startRequest goes from Start to the monitor: what Start knows already.
@@ -42,7 +45,11 @@ type startRequest struct {
 func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
 	fail := func(err error) (*monitor.Client, error) {
 		defer lock.Close()
-		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
+		err = fmt.Errorf("start the monitor: %w", err)
+		if o.Again {
+			return nil, err
+		}
+		return nil, errors.Join(err, e.removeAll(c, c.HostConfig.AutoRemove))
 	}
 	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
 	if err != nil {
@@ -187,7 +194,7 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 		return 0, err
 	}
 	defer done()
-	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
+	opts.Detach, opts.Keep, opts.ConsoleSocket, opts.PID = true, true, io.Console, &pid
 	rt := s.e.runtime()
 	run := func() error {
 		if s.wires != nil {
@@ -204,17 +211,16 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 	if err != nil {
 		return 0, err
 	}
-	st, err := rt.State(s.c.ID)
-	if err != nil || s.wires == nil {
-		return st.Pid, err
+	if s.wires == nil {
+		return pid, nil
 	}
-	if err = s.wires.attach(st.Pid); err == nil {
+	if err = s.wires.attach(pid); err == nil {
 		err = rt.Start(s.c.ID)
 	}
 	if err != nil {
 		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
 	}
-	return st.Pid, nil
+	return pid, nil
 }
 
 func (s *starter) exec(request []byte) (pid int, err error) {
@@ -228,7 +234,7 @@ func (s *starter) exec(request []byte) (pid int, err error) {
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	root, err := e.mountRoot(c, layers)
+	root, err := e.mountRoot(c, layers, c.HostConfig.AutoRemove)
 	if err != nil {
 		return o, nil, err
 	}
@@ -247,10 +253,8 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
 	}
-	for _, b := range c.HostConfig.Binds { // Docker makes a missing source
-		if err = os.MkdirAll(strings.SplitN(b, ":", 2)[0], 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
-			return o, nil, fmt.Errorf("-v %s: %w", b, err)
-		}
+	if err = e.prepareMounts(c, layers); err != nil {
+		return o, nil, err
 	}
 	s, err := buildSpec(c, in)
 	if err != nil {
@@ -260,11 +264,16 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 }
 
 // mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
-// copy of the layers. The record says which.
-func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
+// copy of the layers. The record says which. A volatile one is mounted once only.
+func (e *Engine) mountRoot(c *Container, layers []string, volatile bool) (*os.File, error) {
 	ctx, dir := context.Background(), e.dir(c.ID)
-	o := snapshot.Options{Volatile: c.HostConfig.AutoRemove}
-	m, err := snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
+	o := snapshot.Options{Volatile: volatile}
+	m, err := snapshot.Reopen(dir, layers, o)
+	if err == nil {
+		root, _, err := m.Open()
+		return root, err
+	}
+	m, err = snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +301,8 @@ func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
-	s.c.StartedAt = time.Now().UTC()
+	s.c.StartedAt, s.c.FinishedAt = time.Now().UTC(), time.Time{}
+	s.c.ExitCode, s.c.OOMKilled, s.c.Error = 0, false, ""
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
 	if s.wires != nil && s.wires.held != nil {
 		run.Ports = s.wires.held.Ports
@@ -309,18 +319,26 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	_ = s.wires.close() // what stays of it, the next command or reconcile finds
+	c.Name = s.e.currentName(c)
+	detached := make(chan struct{})
+	go func() {
+		_ = s.wires.close() // what stays of it, the next command or reconcile finds
+		close(detached)
+	}()
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	_ = s.e.runtime().Delete(c.ID, true)
+	<-detached // who sees the end may want the ports again
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.remove(c)
+		if s.e.erase(c) == nil {
+			s.e.removeAnonymous(c)
+		}
 		return
 	}
-	c.OOMKilled = failed == nil && oomKilled(c.ID)
-	_ = s.e.runtime().Delete(c.ID, true)
 	_ = s.e.writeRecord(c)
 	os.RemoveAll(s.e.runDir(c.ID))
 }
@@ -353,12 +371,23 @@ func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock
 
 // Plan is the program that would start a container with these options; nothing is made that stays.
 func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
+	before, err := e.Volumes()
+	if err != nil {
+		return nil, err
+	}
 	c, lock, err := e.Create(img, o)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	defer e.remove(c)
+	defer func() {
+		e.removeAll(c, true)
+		for _, m := range c.Mounts { // volumes with names that were made for this only
+			if m.Name != "" && !slices.ContainsFunc(before, func(v Volume) bool { return v.Name == m.Name }) {
+				_ = e.RemoveVolume(m.Name)
+			}
+		}
+	}()
 	opts, done, err := e.prepare(c, e.Store.Layers(img))
 	if err != nil {
 		return nil, err

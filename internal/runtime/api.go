@@ -18,6 +18,7 @@ type CreateOpts struct {
 	Spec   *specs.Spec // in place of Bundle/config.json, normalised and validated by Create
 
 	PidFile       string // gets the init's pid in decimal
+	PID           *int   // gets the init's pid; State has none any more when the init has ended
 	ConsoleSocket string // unix socket that gets the pty's master
 	PreserveFDs   int    // files 3…3+n-1 that the container inherits
 	NoPivot       bool   // move mount and chroot in place of pivot_root(2)
