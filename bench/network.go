@@ -356,8 +356,8 @@ func connect(to netip.AddrPort, n int) error {
 	return nil
 }
 
-// transferBytes is what a round of part network/transfer sends: a second or two.
-const transferBytes = "4G"
+// transferBytes is what a round of part network/transfer sends: half a second or so.
+const transferBytes = "1G"
 
 // networkTransfer sends from a container to its host: iperf3, to the bridge's address.
 func (b *bench) networkTransfer(ctx context.Context, t *table) error {

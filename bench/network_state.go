@@ -112,13 +112,14 @@ func bare(n *network.Network, fd int) error {
 	if err != nil {
 		return err
 	}
-	ip := net.IPNet{IP: net.IPv4(172, 30, 200, 2), Mask: net.CIDRMask(16, 32)}
+	gateway := n.Subnets[0].Gateway.AsSlice()
+	ip := net.IPNet{IP: []byte{gateway[0], gateway[1], 200, 2}, Mask: net.CIDRMask(n.Subnets[0].Prefix.Bits(), 32)}
 	for _, f := range []func() error{
 		func() error { return netlink.LinkSetHairpin(v, true) },
 		func() error { return h.AddrAdd(eth0, &netlink.Addr{IPNet: &ip}) },
 		func() error { return h.LinkSetUp(eth0) },
 		func() error {
-			return h.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: n.Subnets[0].Gateway.AsSlice()})
+			return h.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: gateway})
 		},
 		func() error { return bareElement((*nftables.Conn).SetAddElements) },
 		func() error { return bareElement((*nftables.Conn).SetDeleteElements) },
