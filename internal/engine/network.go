@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"vitro/internal/network"
 	"vitro/internal/network/cni"
@@ -53,6 +54,15 @@ func (h *HostConfig) joined() string {
 // Networks is the manager of the networks of this engine.
 func (e *Engine) Networks() (*network.Manager, error) {
 	return network.Open(network.Options{Root: e.Root, RunRoot: e.RunRoot})
+}
+
+func (e *Engine) endpointsDir() string { return filepath.Join(e.RunRoot, "network", "endpoints") }
+
+// namesChanged has the name servers of all containers look at the endpoints when they are next asked (dns.Records), not 200 ms
+// later.
+func (e *Engine) namesChanged() {
+	now := time.Now()
+	_ = os.Chtimes(e.endpointsDir(), now, now) // it may not be there yet
 }
 
 func (e *Engine) cniDir() string { return filepath.Join(e.RunRoot, "network", "cni") }

@@ -181,6 +181,7 @@ func (e *Engine) Rename(ref, name string) error {
 	if err != nil {
 		return err
 	}
+	defer e.namesChanged()
 	return m.Rename(context.Background(), l.ID, name)
 }
 

@@ -62,6 +62,7 @@ func (w *wires) attach(pid int) error {
 	if e := <-served; err == nil {
 		err = e
 	}
+	w.e.namesChanged()
 	if err == nil {
 		err = w.e.writeHosts(w.c, own, gateways)
 	}
@@ -76,7 +77,7 @@ func (w *wires) serve(ns *os.File) error {
 	if err != nil {
 		return err
 	}
-	var names dns.Names = dns.NewRecords(filepath.Join(w.e.RunRoot, "network", "endpoints"), w.c.ID)
+	var names dns.Names = dns.NewRecords(w.e.endpointsDir(), w.c.ID)
 	if w.plugins() {
 		names = pluginNames{names}
 	}
@@ -198,11 +199,12 @@ func (w *wires) close() error {
 func (e *Engine) detach(id string) error {
 	var errs []error
 	ctx := context.Background()
-	if _, err := os.Stat(filepath.Join(e.RunRoot, "network", "endpoints", id)); err == nil {
+	if _, err := os.Stat(filepath.Join(e.endpointsDir(), id)); err == nil {
 		m, err := e.Networks()
 		if err == nil {
 			err = m.DetachAll(ctx, id)
 		}
+		e.namesChanged()
 		errs = append(errs, err)
 	}
 	if _, err := os.Stat(e.cniDir()); err == nil {
