@@ -66,7 +66,8 @@ const (
 type Live struct {
 	*Container
 	Status Status
-	PID    int // of the container's init; 0 unless running
+	PID    int  // of the container's init; 0 unless running
+	Paused bool // and frozen
 }
 
 // look finds out about a container: it runs if a process with its pid and start time is there. A container whose monitor
@@ -81,7 +82,7 @@ func (e *Engine) look(id string) (*Live, error) {
 		run, err := readRunState(e.runDir(id))
 		if err == nil && run.alive() {
 			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
-			l.FinishedAt, l.ExitCode = time.Time{}, 0
+			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(id)
 			return l, nil
 		}
 		started := err == nil || !c.StartedAt.IsZero()
