@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vitro/internal/boot"
+	"vitro/internal/cgroup"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
 	"vitro/internal/sys"
@@ -165,11 +166,17 @@ func (a *app) runtime() *runtime.Runtime {
 	root := a.root
 	if root == "" {
 		root = "/run/vitrun"
-		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && syscall.Geteuid() != 0 {
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (syscall.Geteuid() != 0 || mappedRoot()) {
 			root = dir + "/vitrun"
 		}
 	}
 	return &runtime.Runtime{Root: root, Log: a.note, Debug: a.debug}
+}
+
+// mappedRoot tells whether this is the root of a user namespace that an unprivileged user has made (rootless podman), as runc does.
+func mappedRoot() bool {
+	var st syscall.Stat_t
+	return syscall.Stat("/proc/self/ns/user", &st) == nil && st.Ino != cgroup.InitUserNS && os.Getenv("USER") != "root"
 }
 
 func print(s string) error { return sys.WriteAll(1, []byte(s)) }

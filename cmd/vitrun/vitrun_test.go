@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -366,6 +367,36 @@ func TestRootless(t *testing.T) {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("want %q in:\n%s", want, got)
 		}
+	}
+}
+
+// TestMappedRoot is the root of a user namespace, as rootless podman calls: device nodes are bound, and state goes to XDG_RUNTIME_DIR.
+func TestMappedRoot(t *testing.T) {
+	const uid = 54321
+	dir := bundle(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "cat /proc/self/uid_map; echo x >/dev/null && id -u"}
+		s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" || m.Destination == "/dev/pts" }) // gid 5 is not mapped
+	})
+	run := t.TempDir()
+	must(t, os.Chown(run, uid, uid))
+	must(t, os.Chown(filepath.Join(dir, "rootfs"), uid, uid))
+	for _, d := range []string{dir, run} {
+		for d = filepath.Dir(d); d != os.TempDir(); d = filepath.Dir(d) {
+			must(t, os.Chmod(d, 0o755))
+		}
+	}
+	ids := []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+	cmd := exec.Command(binary, "run", "-b", dir, name(t))
+	cmd.Dir, cmd.Env = "/", []string{"XDG_RUNTIME_DIR=" + run}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: ids, GidMappings: ids, Credential: &syscall.Credential{NoSetGroups: true},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Join(strings.Fields(string(out)), " ") != "0 54321 1 0" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(run, "vitrun")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -133,6 +133,7 @@ func (x *execution) run() error {
 		f.Close()
 		theirs[i] = nil
 	}
+	allProcessors()
 	if input != nil {
 		go x.s.copyInput(input)
 	}
@@ -188,6 +189,7 @@ func (x *execution) terminal() error {
 	defer restore()
 	x.s.resize(master)
 	x.s.catchSignals(false)
+	allProcessors()
 	if x.s.input {
 		go x.s.copyInput(master)
 	}

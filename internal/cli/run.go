@@ -26,8 +26,9 @@ type runFlags struct {
 	net                          netFlags
 }
 
-func runCmd(a *app) *cobra.Command {
-	f := &runFlags{}
+func runCmd(a *app) *cobra.Command { return runCmdFor(a, &runFlags{}) }
+
+func runCmdFor(a *app, f *runFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create and run a new container from an image",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +49,8 @@ func runCmd(a *app) *cobra.Command {
 	p.StringArrayVar(&f.envFiles, "env-file", nil, "Read in a file of environment variables")
 	p.StringVarP(&f.WorkingDir, "workdir", "w", "", "Working directory inside the container")
 	p.StringVarP(&f.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
-	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Bind mount a folder or file of the host: SRC:DST[:ro]")
+	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Mount a volume or a folder or file of the host: [SRC:]DST[:MODE]")
+	f.mountFlags(p)
 	p.VarP(&bytesValue{&f.HostConfig.Memory, false}, "memory", "m", "Memory limit")
 	p.Var(&bytesValue{&f.HostConfig.MemorySwap, true}, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
 	p.Var((*cpusValue)(&f.HostConfig.NanoCpus), "cpus", "Number of CPUs")
@@ -124,10 +126,16 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 		if err := detached(cmd, client, c); err != nil {
 			return err
 		}
-		openPorts(os.Stderr, e, c)
+		openPorts(os.Stderr, e, c, "\n")
 		return nil
 	}
-	s.started = func() { openPorts(os.Stderr, e, c) }
+	s.started = func() {
+		eol := "\n"
+		if f.Tty && f.Interactive {
+			eol = "\r\n"
+		}
+		openPorts(os.Stderr, e, c, eol)
+	}
 	return s.serve(client)
 }
 

@@ -64,6 +64,7 @@ func (s *session) serve(client *monitor.Client) error {
 	}
 	s.resize(input)
 	if s.input && input != nil {
+		allProcessors()
 		go s.copyInput(input)
 	}
 	next := make(chan event, 1)

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"vitro/internal/cgroup"
 	"vitro/internal/plan"
 	"vitro/internal/sys"
 
@@ -70,6 +71,8 @@ func Differing(pid int) (flags int, err error) {
 func GatherExec(in *ExecInput) error {
 	f := &in.Facts
 	f.EUID = unix.Geteuid()
+	var own unix.Stat_t
+	f.UserNS = unix.Stat("/proc/self/ns/user", &own) == nil && own.Ino != cgroup.InitUserNS
 	proc := "/proc/" + itoa(in.PID)
 	var err error
 	if f.Namespaces, err = Differing(in.PID); err != nil {

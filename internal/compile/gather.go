@@ -16,6 +16,7 @@ import (
 func Gather(in *Input) error {
 	f := &in.Facts
 	f.EUID, f.EGID = unix.Geteuid(), unix.Getegid()
+	f.UserNS = in.Group != nil && in.Group.UserNS
 	f.V2 = in.Group != nil && in.Group.Mode == cgroup.V2
 	f.Rootfs = in.Spec.Root.Path
 	if !strings.HasPrefix(f.Rootfs, "/") {

@@ -30,6 +30,7 @@ type Facts struct {
 	Home      string // from the rootfs' /etc/passwd
 	EUID      int
 	EGID      int
+	UserNS    bool     // the caller is root in a user namespace: mknod(2) is refused
 	SourceDir []bool   // per mount: the bind source is a folder
 	Targets   []string // per mount: where it goes to in place of its destination, which has a dangling link; "" where it has none; nil for no such mount
 	StdioNull [3]bool  // fd 0-2 is the null device: its owner is left alone

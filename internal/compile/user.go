@@ -99,7 +99,7 @@ func (c *c) identity() error {
 		c.Field("process.user.additionalGids", "")
 		gids := c.U32s(append([]uint32{}, u.AdditionalGids...)...)
 		o := c.stub(unix.SYS_SETGROUPS, i(len(u.AdditionalGids)), gids)
-		if len(u.AdditionalGids) == 0 && c.ns.joins&unix.CLONE_NEWUSER != 0 {
+		if len(u.AdditionalGids) == 0 && (c.ns.joins&unix.CLONE_NEWUSER != 0 || c.in.Facts.UserNS) {
 			o.Tolerate(unix.EPERM) // its /proc/PID/setgroups may say "deny", and then there is nothing to drop with
 		}
 	} else if len(u.AdditionalGids) > 0 {

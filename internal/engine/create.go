@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -48,6 +47,9 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File,
 		return nil, nil, err
 	}
 	c.ID, c.Created = newID(), time.Now().UTC()
+	if err := e.addMounts(c); err != nil {
+		return nil, nil, err
+	}
 	if c.Config.Hostname == "" {
 		c.Config.Hostname = shortID(c.ID)
 		if c.HostConfig.NetworkMode == "host" {
@@ -61,8 +63,11 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File,
 	if err == nil {
 		err = e.fill(c, o.Name)
 	}
+	if err == nil {
+		err = e.makeVolumes(img, c)
+	}
 	if err != nil {
-		_ = e.remove(c)
+		_ = e.removeAll(c, true)
 		lock.Close() // nil is fine
 		return nil, nil, err
 	}
@@ -119,6 +124,12 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 	}
 	h := &c.HostConfig
 	h.AutoRemove = o.AutoRemove
+	var err error
+	var anonymous []string
+	if c.Mounts, anonymous, err = explicitMounts(h); err != nil {
+		return nil, err
+	}
+	c.Config.setVolumes(ic.Volumes, anonymous)
 	h.LogConfig = LogConfig{Type: "json-file", Config: map[string]string{}}
 	if err := c.setPorts(ic.ExposedPorts, o); err != nil {
 		return nil, err
@@ -157,11 +168,6 @@ func (h *HostConfig) check() error {
 	if _, err = capabilities(h.CapAdd, h.CapDrop); err != nil {
 		return err
 	}
-	for i, b := range h.Binds {
-		if h.Binds[i], err = checkBind(b); err != nil {
-			return err
-		}
-	}
 	if err := h.checkLimits(runtime.NumCPU()); err != nil {
 		return err
 	}
@@ -190,35 +196,6 @@ func (h *HostConfig) checkLimits(cpus int) error {
 	}
 	h.PidsLimit = max(h.PidsLimit, 0)
 	return nil
-}
-
-// checkBind makes SRC absolute and refuses what is not a bind of a host's path.
-func checkBind(b string) (string, error) {
-	p := strings.Split(b, ":")
-	if len(p) < 2 || len(p) > 3 || p[0] == "" || p[1] == "" {
-		if len(p) == 1 && path.IsAbs(b) {
-			return "", fmt.Errorf("invalid volume specification: %q: volumes are not supported yet", b)
-		}
-		return "", fmt.Errorf("invalid volume specification: '%s'", b)
-	}
-	if !strings.HasPrefix(p[0], "/") && !strings.HasPrefix(p[0], ".") {
-		return "", fmt.Errorf("invalid volume specification: '%s': volumes are not supported yet", b)
-	}
-	if !path.IsAbs(p[1]) {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", b, p[1])
-	}
-	if path.Clean(p[1]) == "/" {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid specification: destination can't be '/'", b)
-	}
-	if len(p) == 3 && p[2] != "ro" && p[2] != "rw" {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid mode: %s", b, p[2])
-	}
-	src, err := filepath.Abs(p[0])
-	if err != nil {
-		return "", err
-	}
-	p[0], p[1] = src, path.Clean(p[1])
-	return strings.Join(p, ":"), nil
 }
 
 // mergeEnv lays b over a: a value replaces in place, a new name goes to the end, a bare name takes it out.

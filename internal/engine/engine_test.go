@@ -121,8 +121,7 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{Entrypoint: &echo, Cmd: []string{"a"}}, "echo a"},
 		{CreateOptions{Entrypoint: &empty, Cmd: []string{"a"}}, "a"},
 		{CreateOptions{Entrypoint: &empty}, "error: no command specified"},
-		{CreateOptions{HostConfig: HostConfig{NetworkMode: "bridge"}}, "error: --network bridge: not supported yet (none or host)"},
-		{CreateOptions{HostConfig: HostConfig{Binds: []string{"vol:/x"}}}, "error: invalid volume specification: 'vol:/x': volumes are not supported yet"},
+		{CreateOptions{HostConfig: HostConfig{Binds: []string{"v:/x"}}}, "error: create v: volume name is too short, names should be at least two alphanumeric characters"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
 		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: You should always set the Memory limit when using Memoryswap limit, see usage"},
@@ -227,7 +226,7 @@ func TestRecords(t *testing.T) {
 	if list, err := e.List(); err != nil || len(list) != 2 || list[0].ID != b.ID {
 		t.Errorf("%v %v", list, err)
 	}
-	if err := e.Remove("first", false); err != nil {
+	if err := e.Remove("first", false, false); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.reserve("first", b.ID); err != nil {

@@ -62,13 +62,6 @@ type GraphDriver struct {
 	Data map[string]string
 }
 
-// MountPoint is a bind mount.
-type MountPoint struct {
-	Type, Source, Destination, Mode string
-	RW                              bool
-	Propagation                     string
-}
-
 const overlay = "overlay"
 
 const zeroTime = "0001-01-01T00:00:00Z"
@@ -87,7 +80,7 @@ func (e *Engine) Inspect(l *Live) Inspect {
 		ResolvConfPath: e.dir(l.ID, "resolv.conf"), HostnamePath: e.dir(l.ID, "hostname"), HostsPath: e.dir(l.ID, "hosts"),
 		LogPath: e.LogPath(l.ID), Driver: pick(l.Driver, overlay), Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
 		State: State{
-			Status: l.Status, Running: l.Status == Running, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
+			Status: l.State(), Running: l.Status == Running, Paused: l.Paused, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
 			Error: l.Error, StartedAt: stamp(l.StartedAt), FinishedAt: stamp(l.FinishedAt),
 		},
 		HostConfig: InspectHost{
@@ -99,9 +92,8 @@ func (e *Engine) Inspect(l *Live) Inspect {
 	if in.Args == nil {
 		in.Args = []string{}
 	}
-	for _, b := range l.HostConfig.Binds {
-		p := append(strings.SplitN(b, ":", 3), "")
-		in.Mounts = append(in.Mounts, MountPoint{Type: "bind", Source: p[0], Destination: p[1], Mode: p[2], RW: p[2] != "ro", Propagation: "rprivate"})
+	for _, m := range l.Mounts {
+		in.Mounts = append(in.Mounts, m.MountPoint)
 	}
 	if l.Driver != "" {
 		in.GraphDriver = GraphDriver{Name: l.Driver, Data: map[string]string{"RootDir": e.dir(l.ID, "rootfs")}}

@@ -22,6 +22,7 @@ type Container struct {
 	Driver     string `json:",omitempty"` // of the root file system: empty is overlay, or copy
 	Config     Config
 	HostConfig HostConfig
+	Mounts     []Mount      `json:",omitempty"` // binds, volumes, tmpfs
 	Networks   []Attachment `json:",omitempty"` // that it was made for; networks.json, where it is, counts
 
 	StartedAt  time.Time // zero: never
@@ -44,7 +45,8 @@ type Config struct {
 	StdinOnce    bool
 	Env          []string
 	Cmd          []string
-	Image        string // as on the command line
+	Image        string              // as on the command line
+	Volumes      map[string]struct{} `json:",omitempty"` // without a name: the image's, and -v /path
 	WorkingDir   string
 	Entrypoint   []string
 	Labels       map[string]string
@@ -54,7 +56,10 @@ type Config struct {
 
 // HostConfig is what the host gives and takes.
 type HostConfig struct {
-	Binds           []string                 // SRC:DST[:ro], absolute
+	Binds           []string                 // SRC:DST[:MODE]; SRC is an absolute path or a volume's name
+	Mounts          []MountSpec              `json:",omitempty"`
+	Tmpfs           map[string]string        `json:",omitempty"` // options by destination
+	VolumesFrom     []string                 `json:",omitempty"` // CONTAINER[:ro|rw]
 	NetworkMode     string                   // none, host, container:ID, or the first network's name
 	PortBindings    map[string][]PortBinding // by 80/tcp
 	PublishAllPorts bool
@@ -69,6 +74,7 @@ type HostConfig struct {
 	Memory          int64   // bytes; 0 is no limit
 	MemorySwap      int64   // bytes of memory and swap together; -1 is no limit
 	NanoCpus        int64   // 1e-9 CPUs
+	Limits
 	PidsLimit       int64   // 0 is no limit
 	ConsoleSize     [2]uint `json:",omitempty"` // rows, columns
 	LogConfig       LogConfig

@@ -92,12 +92,8 @@ func mounts(c *Container, dir string) []specs.Mount {
 	for _, f := range []string{"resolv.conf", "hostname", "hosts"} {
 		out = append(out, specs.Mount{Destination: "/etc/" + f, Type: "bind", Source: path.Join(dir, f), Options: []string{"rbind", "rprivate"}})
 	}
-	for _, b := range c.HostConfig.Binds {
-		p := strings.SplitN(b, ":", 3)
-		m := specs.Mount{Destination: p[1], Type: "bind", Source: p[0], Options: []string{"rbind", "rprivate"}}
-		if len(p) == 3 && p[2] == "ro" {
-			m.Options = append(m.Options, "ro", "rro") // mounts below it as well, as Docker since 25
-		}
+	for _, cm := range c.Mounts {
+		m := cm.spec()
 		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Destination })
 		out = append(out, m)
 	}
@@ -112,22 +108,4 @@ func namespaces(mode, netns string) []specs.LinuxNamespace {
 		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns})
 	}
 	return out
-}
-
-func resources(h *HostConfig) *specs.LinuxResources {
-	r := &specs.LinuxResources{Devices: defaultDevices()}
-	if h.Memory > 0 {
-		r.Memory = &specs.LinuxMemory{Limit: &h.Memory}
-		if h.MemorySwap != 0 {
-			r.Memory.Swap = &h.MemorySwap
-		}
-	}
-	if h.NanoCpus > 0 {
-		period, quota := uint64(100_000), h.NanoCpus/10_000 // microseconds
-		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
-	}
-	if h.PidsLimit > 0 {
-		r.Pids = &specs.LinuxPids{Limit: &h.PidsLimit}
-	}
-	return r
 }

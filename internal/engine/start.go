@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"vitro/internal/boot"
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
 	"vitro/internal/runtime"
@@ -30,6 +32,8 @@ type StartOptions struct {
 	// Here makes the caller the monitor: no second process, and half the time. The caller stays until the end and passes
 	// signals on; if it is killed, the container is without a monitor.
 	Here bool
+	// Again is for a container that has been there before: a failure to start it does not remove it.
+	Again bool
 }
 
 // startRequest goes from Start to the monitor: what Start knows already.
@@ -41,7 +45,11 @@ type startRequest struct {
 func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
 	fail := func(err error) (*monitor.Client, error) {
 		defer lock.Close()
-		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
+		err = fmt.Errorf("start the monitor: %w", err)
+		if o.Again {
+			return nil, err
+		}
+		return nil, errors.Join(err, e.removeAll(c, c.HostConfig.AutoRemove))
 	}
 	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
 	if err != nil {
@@ -84,6 +92,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 		return err
 	}
 	defer null.Close()
+	boot.OwnSlack()
 	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
 		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
 		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
@@ -92,7 +101,7 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 }
 
 // monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
-func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
+func monitorEnv() []string { return []string{"GOGC=400"} }
 
 // The monitor's inherited files.
 const (
@@ -185,7 +194,7 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 		return 0, err
 	}
 	defer done()
-	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
+	opts.Detach, opts.Keep, opts.ConsoleSocket, opts.PID = true, true, io.Console, &pid
 	rt := s.e.runtime()
 	run := func() error {
 		if s.wires != nil {
@@ -202,17 +211,16 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 	if err != nil {
 		return 0, err
 	}
-	st, err := rt.State(s.c.ID)
-	if err != nil || s.wires == nil {
-		return st.Pid, err
+	if s.wires == nil {
+		return pid, nil
 	}
-	if err = s.wires.attach(st.Pid); err == nil {
+	if err = s.wires.attach(pid); err == nil {
 		err = rt.Start(s.c.ID)
 	}
 	if err != nil {
 		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
 	}
-	return st.Pid, nil
+	return pid, nil
 }
 
 func (s *starter) exec(request []byte) (pid int, err error) {
@@ -226,7 +234,7 @@ func (s *starter) exec(request []byte) (pid int, err error) {
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	root, err := e.mountRoot(c, layers)
+	root, err := e.mountRoot(c, layers, c.HostConfig.AutoRemove)
 	if err != nil {
 		return o, nil, err
 	}
@@ -245,24 +253,28 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
 	}
-	for _, b := range c.HostConfig.Binds { // Docker makes a missing source
-		if err = os.MkdirAll(strings.SplitN(b, ":", 2)[0], 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
-			return o, nil, fmt.Errorf("-v %s: %w", b, err)
-		}
+	if err = e.prepareMounts(c, layers); err != nil {
+		return o, nil, err
 	}
 	s, err := buildSpec(c, in)
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+	again := func() (string, func(), error) { return e.rootAgain(layers) }
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s, Again: again}, func() { root.Close() }, nil
 }
 
 // mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
-// copy of the layers. The record says which.
-func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
+// copy of the layers. The record says which. A volatile one is mounted once only.
+func (e *Engine) mountRoot(c *Container, layers []string, volatile bool) (*os.File, error) {
 	ctx, dir := context.Background(), e.dir(c.ID)
-	o := snapshot.Options{Volatile: c.HostConfig.AutoRemove}
-	m, err := snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
+	o := snapshot.Options{Volatile: volatile}
+	m, err := snapshot.Reopen(dir, layers, o)
+	if err == nil {
+		root, _, err := m.Open()
+		return root, err
+	}
+	m, err = snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +302,8 @@ func (e *Engine) mountRoot(c *Container, layers []string) (*os.File, error) {
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
-	s.c.StartedAt = time.Now().UTC()
+	s.c.StartedAt, s.c.FinishedAt = time.Now().UTC(), time.Time{}
+	s.c.ExitCode, s.c.OOMKilled, s.c.Error = 0, false, ""
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
 	if s.wires != nil && s.wires.held != nil {
 		run.Ports = s.wires.held.Ports
@@ -307,19 +320,30 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	_ = s.wires.close() // what stays of it, the next command or reconcile finds
+	detached := make(chan struct{})
+	go func() {
+		_ = s.wires.close() // what stays of it, the next command or reconcile finds
+		close(detached)
+	}()
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	_ = s.e.runtime().Delete(c.ID, true)
+	<-detached // who sees the end may want the ports again
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.remove(c)
+		if s.e.erase(c) == nil {
+			s.e.removeAnonymous(c)
+		}
 		return
 	}
-	c.OOMKilled = failed == nil && oomKilled(c.ID)
-	_ = s.e.runtime().Delete(c.ID, true)
-	_ = s.e.writeRecord(c)
+	_ = s.e.changeRecord(c.ID, func(now *Container) error {
+		c.Name, c.HostConfig = now.Name, now.HostConfig // renamed, updated since the start
+		*now = *c
+		return nil
+	})
 	os.RemoveAll(s.e.runDir(c.ID))
 }
 
@@ -351,12 +375,23 @@ func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock
 
 // Plan is the program that would start a container with these options; nothing is made that stays.
 func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
+	before, err := e.Volumes()
+	if err != nil {
+		return nil, err
+	}
 	c, lock, err := e.Create(img, o)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	defer e.remove(c)
+	defer func() {
+		e.removeAll(c, true)
+		for _, m := range c.Mounts { // volumes with names that were made for this only
+			if m.Name != "" && !slices.ContainsFunc(before, func(v Volume) bool { return v.Name == m.Name }) {
+				_ = e.RemoveVolume(m.Name)
+			}
+		}
+	}()
 	opts, done, err := e.prepare(c, e.Store.Layers(img))
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -57,6 +58,7 @@ type Monitor struct {
 	pid     int
 
 	execs sync.Mutex // one at a time
+	busy  sync.Once
 }
 
 // Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
@@ -92,6 +94,14 @@ func Run(first *os.File, o Config) error {
 	m.o.Exited(exit, nil)
 	m.end(exit, killed)
 	return nil
+}
+
+// moreProcessors is for a container with output: if the process was started for one processor (package boot), each reader
+// and writer that blocks would hold the others up until the runtime finds out, some 10 ms.
+func moreProcessors() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 }
 
 // shrinkAfter is when a container counts as one that stays: its monitor then gives back what the start took.
@@ -174,6 +184,7 @@ func (m *Monitor) copy(from *os.File, stream int) {
 		for {
 			n, err := from.Read(b)
 			if n > 0 {
+				m.busy.Do(moreProcessors)
 				if log != nil {
 					_, _ = log.Write(b[:n]) // a full disk does not stop the container
 				}
@@ -326,11 +337,9 @@ func (m *Monitor) exec(c *conn, request []byte) {
 // container's pid namespace may hold a pipe open for ever; after the end of the init nobody waits for that for long.
 func (m *Monitor) wait() (exit int, killed bool) {
 	var st syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(m.pid, &st, 0, nil)
-		if err != syscall.EINTR {
-			break
-		}
+	_, err := syscall.Wait4(m.pid, &st, 0, nil)
+	for err == syscall.EINTR {
+		_, err = syscall.Wait4(m.pid, &st, 0, nil)
 	}
 	m.mu.Lock()
 	m.ending = true
@@ -346,6 +355,9 @@ func (m *Monitor) wait() (exit int, killed bool) {
 	}
 	if m.log != nil {
 		_ = m.log.Close()
+	}
+	if err != nil { // its status is lost: no success
+		return 255, false
 	}
 	if st.Signaled() {
 		return 128 + int(st.Signal()), true
