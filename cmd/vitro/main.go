@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"os"
+	"syscall"
 
+	"vitro/internal/boot"
 	"vitro/internal/cli"
 	"vitro/internal/engine"
 )
@@ -11,6 +13,9 @@ import (
 var version = "unknown" // set by the Makefile
 
 func main() {
+	if env := syscall.Environ(); len(boot.Environ()) < len(env) {
+		os.Unsetenv("GOMAXPROCS") // the entry's; -e GOMAXPROCS shall not find it
+	}
 	if os.Args[0] == engine.MonitorArg0 {
 		os.Exit(engine.RunMonitor(os.Args))
 	}

@@ -58,9 +58,9 @@ func (a *app) features([]string) (int, error) {
 	list("knownFlags", seccomp.Flags())
 	list("supportedFlags", seccomp.Flags())
 	w.EndObject()
-	for _, k := range []string{"apparmor", "selinux", "intelRdt"} {
+	for _, k := range []string{"apparmor", "selinux", "intelRdt", "netDevices"} {
 		object(k)
-		yes("enabled", false)
+		yes("enabled", k == "netDevices")
 		w.EndObject()
 	}
 	object("mountExtensions")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vitro/internal/boot"
+	"vitro/internal/cgroup"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
 	"vitro/internal/sys"
@@ -100,7 +101,7 @@ func (a *app) fatal(err error) {
 	if a.logFD >= 0 {
 		_ = sys.WriteAll(a.logFD, a.record("error", msg))
 	}
-	line := msg + "\n"
+	line := oneLine(msg) + "\n"
 	if !strings.HasPrefix(msg, "vitrun") {
 		line = "vitrun: " + line
 	}
@@ -109,6 +110,27 @@ func (a *app) fatal(err error) {
 	}
 	_ = sys.WriteAll(2, []byte(line))
 	syscall.Exit(code)
+}
+
+// oneLine writes control characters as Go does: names and arguments are anybody's, and stderr may be a terminal.
+func oneLine(msg string) string {
+	var b []byte
+	for i := range len(msg) {
+		switch c := msg[i]; {
+		case c < ' ' || c == 0x7f:
+			if b == nil {
+				b = append(make([]byte, 0, len(msg)+16), msg[:i]...)
+			}
+			q := strconv.Quote(msg[i : i+1])
+			b = append(b, q[1:len(q)-1]...)
+		case b != nil:
+			b = append(b, c)
+		}
+	}
+	if b == nil {
+		return msg
+	}
+	return string(b)
 }
 
 // record is one line of --log, as logrus writes it: callers parse it.
@@ -136,7 +158,7 @@ func (a *app) note(level, msg string) {
 		}
 		return
 	}
-	_ = sys.WriteAll(2, []byte("vitrun: "+level+": "+msg+"\n"))
+	_ = sys.WriteAll(2, []byte("vitrun: "+level+": "+oneLine(msg)+"\n"))
 }
 
 // runtime is the folder of containers that --root names.
@@ -144,11 +166,17 @@ func (a *app) runtime() *runtime.Runtime {
 	root := a.root
 	if root == "" {
 		root = "/run/vitrun"
-		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && syscall.Geteuid() != 0 {
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && (syscall.Geteuid() != 0 || mappedRoot()) {
 			root = dir + "/vitrun"
 		}
 	}
 	return &runtime.Runtime{Root: root, Log: a.note, Debug: a.debug}
+}
+
+// mappedRoot tells whether this is the root of a user namespace that an unprivileged user has made (rootless podman), as runc does.
+func mappedRoot() bool {
+	var st syscall.Stat_t
+	return syscall.Stat("/proc/self/ns/user", &st) == nil && st.Ino != cgroup.InitUserNS && os.Getenv("USER") != "root"
 }
 
 func print(s string) error { return sys.WriteAll(1, []byte(s)) }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=norandomizedheapbase64")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(string(out))
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // for TestRootless
+		panic(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -139,6 +143,7 @@ func TestBadInput(t *testing.T) {
 		"empty id":       {good, nil, " ", "container id cannot be empty"},
 		"dots":           {good, nil, "..", "invalid container ID format: .."},
 		"slash":          {good, nil, "a/b", "invalid container ID format: a/b"},
+		"control":        {good, nil, "a\n\x1b[m", `invalid container ID format: a\n\x1b[m`},
 		"missing rootfs": {func(s *specs.Spec) { s.Root.Path = "nope" }, nil, "", "root.path (DIR/nope): no such file or directory"},
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},
@@ -301,6 +306,97 @@ func TestSeccompRefusesStart(t *testing.T) {
 		expect(t, root, "", 0, "create", "-b", dir, id)
 		expect(t, root, "vitrun: unable to start container process: "+want+"\n", 1, "start", id)
 		expect(t, root, "", 0, "delete", id)
+	}
+}
+
+// TestRootless is an unprivileged user, with the one id that needs no newuidmap(1).
+func TestRootless(t *testing.T) {
+	const uid = 54321
+	dir := bundle(t, func(s *specs.Spec) {
+		*s = *spec.ExampleRootless(uid, uid)
+		s.Process.Terminal, s.Process.Args = false, []string{"sh", "-c", "id -u; cat /proc/self/uid_map; sleep 60"}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/in", Type: "bind", Source: "/tmp", Options: []string{"rbind", "ro"}})
+	})
+	root := t.TempDir()
+	must(t, os.Chown(root, uid, uid))
+	must(t, os.Chown(filepath.Join(dir, "rootfs"), uid, uid))
+	for d := filepath.Dir(root); d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	must(t, err)
+	defer out.Close()
+	run := func(want int, args ...string) {
+		t.Helper()
+		cmd := exec.Command(binary, append([]string{"--root", root}, args...)...)
+		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", []string{"PATH=/nope"}, out, out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			b, _ := os.ReadFile(out.Name())
+			t.Errorf("%v: %d\n%s", args, code, b)
+		}
+	}
+	id := name(t)
+	run(0, "run", "-d", "-b", dir, id)
+	run(3, "exec", id, "sh", "-c", "id -u; exit 3")
+	run(255, "exec", "-u", "5", id, "true")
+	run(0, "kill", "--all", id, "KILL")
+	for range 100 {
+		if got, _ := vitrun(t, root, "state", id); strings.Contains(got, "stopped") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	run(0, "delete", id)
+	if left, _ := os.ReadDir(root); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(strings.Replace(string(b), `"size":1`, `"size":2`, 1)), 0o644))
+	run(1, "run", "-d", "-b", dir, id)
+	got, _ := os.ReadFile(out.Name())
+	for _, want := range []string{
+		"0\n", "process.user.uid (5): setresuid (is it mapped in the user namespace?): invalid argument",
+		": without new",
+	} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("want %q in:\n%s", want, got)
+		}
+	}
+}
+
+// TestMappedRoot is the root of a user namespace, as rootless podman calls: device nodes are bound, and state goes to XDG_RUNTIME_DIR.
+func TestMappedRoot(t *testing.T) {
+	const uid = 54321
+	dir := bundle(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "cat /proc/self/uid_map; echo x >/dev/null && id -u"}
+		s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" || m.Destination == "/dev/pts" }) // gid 5 is not mapped
+	})
+	run := t.TempDir()
+	must(t, os.Chown(run, uid, uid))
+	must(t, os.Chown(filepath.Join(dir, "rootfs"), uid, uid))
+	for _, d := range []string{dir, run} {
+		for d = filepath.Dir(d); d != os.TempDir(); d = filepath.Dir(d) {
+			must(t, os.Chmod(d, 0o755))
+		}
+	}
+	ids := []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+	cmd := exec.Command(binary, "run", "-b", dir, name(t))
+	cmd.Dir, cmd.Env = "/", []string{"XDG_RUNTIME_DIR=" + run}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: ids, GidMappings: ids, Credential: &syscall.Credential{NoSetGroups: true},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Join(strings.Fields(string(out)), " ") != "0 54321 1 0" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(run, "vitrun")); err != nil {
+		t.Error(err)
 	}
 }
 

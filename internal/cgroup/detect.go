@@ -35,10 +35,10 @@ type Layout struct {
 	UserNS      bool        // in a user namespace: device rules cannot be set
 }
 
-const (
-	defaultMount = "/sys/fs/cgroup"
-	initUserNS   = 0xEFFFFFFD // PROC_USER_INIT_INO
-)
+const defaultMount = "/sys/fs/cgroup"
+
+// InitUserNS is the inode of the host's own user namespace in /proc/PID/ns (PROC_USER_INIT_INO).
+const InitUserNS = 0xEFFFFFFD
 
 // Detect reads /proc/self/mountinfo and /proc/self/cgroup.
 func Detect() (*Layout, error) {
@@ -55,7 +55,7 @@ func Detect() (*Layout, error) {
 		return nil, errors.New("cgroups: no cgroup hierarchy is mounted")
 	}
 	var st unix.Stat_t
-	l.UserNS = unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != initUserNS
+	l.UserNS = unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != InitUserNS
 	l.Rootless = l.UserNS || unix.Geteuid() != 0
 	if l.Mode == V2 {
 		p, err := sys.ReadFile(l.Hierarchies[0].Mount + "/cgroup.controllers")

@@ -16,6 +16,7 @@ import (
 // Group is a container's place in every hierarchy.
 type Group struct {
 	Mode     Mode
+	UserNS   bool      // the caller is in a user namespace of somebody's
 	FD       plan.Slot // v2, after Plan: the folder's fd, for CLONE_INTO_CGROUP; 0 where there is no group (rootless)
 	Warnings []string  // after Plan: settings that were left out
 
@@ -54,7 +55,7 @@ func (l *Layout) Group(cgroupsPath, id string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{Mode: l.Mode, noDev: l.Rootless, places: make([]place, 0, len(l.Hierarchies))}
+	g := &Group{Mode: l.Mode, UserNS: l.UserNS, noDev: l.Rootless, places: make([]place, 0, len(l.Hierarchies))}
 	for i := range l.Hierarchies {
 		h := &l.Hierarchies[i]
 		base := h.Mount

@@ -94,6 +94,9 @@ func (x *execution) run() error {
 	if x.p.Terminal {
 		return x.terminal()
 	}
+	if x.detach {
+		return x.e.ExecDetached(x.id, x.p)
+	}
 	var theirs [3]*os.File
 	var input *os.File
 	var outputs [3]*os.File
@@ -107,7 +110,7 @@ func (x *execution) run() error {
 	}()
 	for i := range theirs {
 		switch {
-		case x.detach || i == 0 && !x.s.input:
+		case i == 0 && !x.s.input:
 			theirs[i], err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		case i == 0:
 			theirs[0], input, err = monitor.Pipe()
@@ -123,13 +126,14 @@ func (x *execution) run() error {
 		pid, err = x.e.Exec(x.id, runtime.ExecOpts{Process: x.p})
 		return err
 	})
-	if err != nil || x.detach {
+	if err != nil {
 		return err
 	}
 	for i, f := range theirs {
 		f.Close()
 		theirs[i] = nil
 	}
+	allProcessors()
 	if input != nil {
 		go x.s.copyInput(input)
 	}
@@ -185,6 +189,7 @@ func (x *execution) terminal() error {
 	defer restore()
 	x.s.resize(master)
 	x.s.catchSignals(false)
+	allProcessors()
 	if x.s.input {
 		go x.s.copyInput(master)
 	}

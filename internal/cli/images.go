@@ -59,6 +59,7 @@ func loadHello(ctx context.Context, e *engine.Engine) (store.Image, error) {
 // pullImage prints as docker pull does.
 func pullImage(ctx context.Context, e *engine.Engine, r image.Reference, w io.Writer, o registry.Options) (registry.Result, error) {
 	fmt.Fprintf(w, "%s: Pulling from %s\n", pick(r.Tag, r.Digest.String()), strings.TrimPrefix(r.Path, ""))
+	allProcessors()
 	p := registry.NewProgress(w)
 	o.Events = p.Event
 	res, err := registry.Pull(ctx, e.Store, r, o)
@@ -145,6 +146,7 @@ func loadCmd(a *app) *cobra.Command {
 			if quiet {
 				w = io.Discard
 			}
+			allProcessors()
 			p := registry.NewProgress(w)
 			loaded, err := archive.Load(cmd.Context(), e.Store, in, archive.Options{Events: p.Event})
 			p.Close()

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
 
@@ -14,9 +18,9 @@ import (
 func inspectCmd(a *app) *cobra.Command {
 	var format, kind string
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers and images", Args: needArgs(1),
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers, images and networks", Args: needArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if kind != "" && kind != "container" && kind != "image" {
+			if !slices.Contains([]string{"", "container", "image", "network"}, kind) {
 				return fmt.Errorf("%q is not a valid value for --type", kind)
 			}
 			e, err := a.open()
@@ -25,7 +29,7 @@ func inspectCmd(a *app) *cobra.Command {
 			}
 			found, failed := []any{}, error(nil)
 			for _, ref := range args {
-				v, err := inspect(e, ref, kind)
+				v, err := inspect(cmd.Context(), e, ref, kind)
 				if err != nil {
 					failed = err
 					break
@@ -36,12 +40,12 @@ func inspectCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
-	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container or image")
+	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container, image or network")
 	return cmd
 }
 
-func inspect(e *engine.Engine, ref, kind string) (any, error) {
-	if kind != "image" {
+func inspect(ctx context.Context, e *engine.Engine, ref, kind string) (any, error) {
+	if kind == "" || kind == "container" {
 		l, err := e.Find(ref)
 		if err == nil {
 			return e.Inspect(l), nil
@@ -51,8 +55,17 @@ func inspect(e *engine.Engine, ref, kind string) (any, error) {
 		}
 	}
 	img, err := e.Store.Resolve(ref)
-	if err == nil {
+	if err == nil && kind != "network" {
 		return e.InspectImage(img), nil
+	}
+	if kind != "image" {
+		m, err := e.Networks()
+		if err != nil {
+			return nil, err
+		}
+		if v, err := inspectNetwork(ctx, m, ref); err == nil || kind == "network" {
+			return v, err
+		}
 	}
 	if kind == "" && errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("no such object: %s", ref)
@@ -76,10 +89,33 @@ func printInspect(cmd *cobra.Command, found []any, format string) error {
 		return err
 	}
 	for _, v := range found {
-		if err := t.Execute(w, v); err != nil {
+		b, err := executeTyped(t, v)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, b)
 	}
 	return nil
+}
+
+// executeTyped has the fields' names in Go and, as Docker, in JSON (.HostConfig.Dns).
+func executeTyped(t *template.Template, v any) (string, error) {
+	var b strings.Builder
+	failed := t.Execute(&b, v)
+	if failed == nil {
+		return b.String(), nil
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var m any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return "", err
+	}
+	b.Reset()
+	if t.Option("missingkey=error").Execute(&b, m) != nil {
+		return "", failed
+	}
+	return b.String(), nil
 }

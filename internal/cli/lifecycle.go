@@ -51,7 +51,7 @@ func killCmd(a *app) *cobra.Command {
 }
 
 func rmCmd(a *app) *cobra.Command {
-	var force bool
+	var force, volumes bool
 	cmd := &cobra.Command{
 		Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove one or more containers", Args: needArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,7 +60,7 @@ func rmCmd(a *app) *cobra.Command {
 				return err
 			}
 			return each(cmd, args, func(ref string) error {
-				err := e.Remove(ref, force)
+				err := e.Remove(ref, force, volumes)
 				if force && errors.Is(err, engine.ErrNotFound) { // Docker says it, and succeeds
 					fmt.Fprintln(os.Stderr, "vitro:", err)
 					return errTold
@@ -70,6 +70,7 @@ func rmCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vitro/internal/engine"
+	"vitro/internal/network"
 )
 
 // psRow has the fields of docker ps --format.
@@ -46,9 +47,18 @@ func psCmd(a *app) *cobra.Command {
 			if latest {
 				list = list[:min(1, len(list))]
 			}
+			ports, err := publishedPorts(e, list)
+			if err != nil {
+				return err
+			}
 			var rows []psRow
 			for _, l := range list {
-				rows = append(rows, newRow(l, noTrunc))
+				r := newRow(l, noTrunc)
+				r.Networks = strings.Join(e.NetworkNames(l.Container), ",")
+				if l.Status == engine.Running {
+					r.Ports = portsText(ports[l.ID], l.Config.ExposedPorts)
+				}
+				rows = append(rows, r)
 			}
 			return printPS(cmd.OutOrStdout(), rows, quiet, format)
 		},
@@ -63,20 +73,42 @@ func psCmd(a *app) *cobra.Command {
 	return cmd
 }
 
+// publishedPorts are the endpoints of the containers that run, by ID.
+func publishedPorts(e *engine.Engine, list []*engine.Live) (map[string][]*network.Endpoint, error) {
+	by := map[string][]*network.Endpoint{}
+	if !slices.ContainsFunc(list, func(l *engine.Live) bool { return l.Status == engine.Running && len(l.Networks) > 0 }) {
+		return by, nil
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return nil, err
+	}
+	eps, err := m.Endpoints(network.Filter{})
+	for _, ep := range eps {
+		by[ep.Container] = append(by[ep.Container], ep)
+	}
+	return by, err
+}
+
 func newRow(l *engine.Live, noTrunc bool) psRow {
 	r := psRow{
-		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.Status),
+		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.State()),
 		CreatedAt:  l.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
-		RunningFor: ago(l.Created), Status: statusText(l), Networks: l.HostConfig.NetworkMode, LocalVolumes: "0", Size: "0B",
+		RunningFor: ago(l.Created), Status: statusText(l), LocalVolumes: "0", Size: "0B",
 	}
 	var labels, mounts []string
 	for k, v := range l.Config.Labels {
 		labels = append(labels, k+"="+v)
 	}
 	slices.Sort(labels)
-	for _, b := range l.HostConfig.Binds {
-		mounts = append(mounts, strings.SplitN(b, ":", 2)[0])
+	volumes := 0
+	for _, m := range l.Mounts {
+		mounts = append(mounts, pick(m.Name, m.Source))
+		if m.Name != "" {
+			volumes++
+		}
 	}
+	r.LocalVolumes = strconv.Itoa(volumes)
 	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
 	if !noTrunc {
 		r.ID = l.ID[:12]
@@ -98,7 +130,11 @@ func ago(t time.Time) string { return units.HumanDuration(time.Since(t)) + " ago
 func statusText(l *engine.Live) string {
 	switch l.Status {
 	case engine.Running:
-		return "Up " + units.HumanDuration(time.Since(l.StartedAt))
+		up := "Up " + units.HumanDuration(time.Since(l.StartedAt))
+		if l.Paused {
+			up += " (Paused)"
+		}
+		return up
 	case engine.Exited:
 		return fmt.Sprintf("Exited (%d) %s", l.ExitCode, ago(l.FinishedAt))
 	}
@@ -119,7 +155,7 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 		by[k] = append(by[k], v)
 	}
 	for _, v := range by["status"] {
-		if !slices.Contains([]string{"created", "running", "exited"}, v) {
+		if !slices.Contains([]string{"created", "running", "paused", "exited"}, v) {
 			return nil, fmt.Errorf("invalid filter 'status=%s'", v)
 		}
 	}
@@ -129,7 +165,7 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 		}
 		return any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
 			any("name", func(v string) bool { return strings.Contains(l.Name, strings.TrimPrefix(v, "/")) }) &&
-			any("status", func(v string) bool { return v == string(l.Status) }) &&
+			any("status", func(v string) bool { return v == string(l.State()) }) &&
 			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
 			any("ancestor", func(v string) bool {
 				return v == l.Config.Image || v+":latest" == l.Config.Image || strings.HasPrefix(strings.TrimPrefix(l.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))

@@ -4,9 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"math"
+	"math/big"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -21,14 +20,15 @@ import (
 // runFlags are run's flags as given.
 type runFlags struct {
 	engine.CreateOptions
-	entrypoint, memory, swap, cpus, pids, pull string
-	env, envFiles                              []string
-	plan, sigProxy                             bool
-	detachKeys                                 string
+	entrypoint, pull, detachKeys string
+	env, envFiles                []string
+	plan, sigProxy               bool
+	net                          netFlags
 }
 
-func runCmd(a *app) *cobra.Command {
-	f := &runFlags{}
+func runCmd(a *app) *cobra.Command { return runCmdFor(a, &runFlags{}) }
+
+func runCmdFor(a *app, f *runFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create and run a new container from an image",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -49,15 +49,15 @@ func runCmd(a *app) *cobra.Command {
 	p.StringArrayVar(&f.envFiles, "env-file", nil, "Read in a file of environment variables")
 	p.StringVarP(&f.WorkingDir, "workdir", "w", "", "Working directory inside the container")
 	p.StringVarP(&f.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
-	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Bind mount a folder or file of the host: SRC:DST[:ro]")
-	p.StringVarP(&f.memory, "memory", "m", "", "Memory limit")
-	p.StringVar(&f.swap, "memory-swap", "", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-	p.StringVar(&f.cpus, "cpus", "", "Number of CPUs")
-	p.StringVar(&f.pids, "pids-limit", "", "Tune container pids limit (set -1 for unlimited)")
+	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Mount a volume or a folder or file of the host: [SRC:]DST[:MODE]")
+	f.mountFlags(p)
+	p.VarP(&bytesValue{&f.HostConfig.Memory, false}, "memory", "m", "Memory limit")
+	p.Var(&bytesValue{&f.HostConfig.MemorySwap, true}, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
+	p.Var((*cpusValue)(&f.HostConfig.NanoCpus), "cpus", "Number of CPUs")
+	p.Int64Var(&f.HostConfig.PidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
 	p.StringSliceVar(&f.HostConfig.CapAdd, "cap-add", nil, "Add Linux capabilities")
 	p.StringSliceVar(&f.HostConfig.CapDrop, "cap-drop", nil, "Drop Linux capabilities")
-	p.StringVarP(&f.Hostname, "hostname", "h", "", "Container host name")
-	p.StringVar(&f.HostConfig.NetworkMode, "network", "none", "none, or host for the host's own; bridged networks are not there yet")
+	f.addNetFlags(cmd)
 	p.BoolVar(&f.HostConfig.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	p.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	p.StringVar(&f.pull, "pull", "missing", "Pull image before running (always, missing, never)")
@@ -111,6 +111,7 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	var o engine.StartOptions
 	if !f.Detach {
 		o = engine.StartOptions{Stdin: f.Interactive, Stdout: os.Stdout, Stderr: os.Stderr}
+		o.Here = f.AutoRemove && f.sigProxy && !f.Tty // nothing that it could be detached by
 	}
 	s := newSession(f.Tty, f.Interactive, keys)
 	if !f.Detach {
@@ -122,7 +123,18 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	}
 	defer client.Close()
 	if f.Detach {
-		return detached(cmd, client, c)
+		if err := detached(cmd, client, c); err != nil {
+			return err
+		}
+		openPorts(os.Stderr, e, c, "\n")
+		return nil
+	}
+	s.started = func() {
+		eol := "\n"
+		if f.Tty && f.Interactive {
+			eol = "\r\n"
+		}
+		openPorts(os.Stderr, e, c, eol)
 	}
 	return s.serve(client)
 }
@@ -148,43 +160,58 @@ func (f *runFlags) finish(cmd *cobra.Command) (err error) {
 	if f.Env, err = readEnv(f.envFiles, f.env); err != nil {
 		return err
 	}
-	h := &f.HostConfig
-	if h.Memory, err = parseBytes("memory", f.memory); err != nil {
-		return err
+	return f.finishNetwork()
+}
+
+// bytesValue is a flag of bytes, with a unit or without.
+type bytesValue struct {
+	n         *int64
+	unlimited bool // -1 is allowed, too
+}
+
+func (v *bytesValue) Set(s string) (err error) {
+	if v.unlimited && s == "-1" {
+		*v.n = -1
+		return nil
 	}
-	if f.swap == "-1" {
-		h.MemorySwap = -1
-	} else if h.MemorySwap, err = parseBytes("memory-swap", f.swap); err != nil {
-		return err
+	*v.n, err = units.RAMInBytes(s)
+	return err
+}
+
+func (v *bytesValue) Type() string { return "bytes" }
+
+func (v *bytesValue) String() string {
+	if *v.n == 0 {
+		return ""
 	}
-	if f.cpus != "" {
-		n, err := strconv.ParseFloat(f.cpus, 64)
-		if err != nil || n < 0 || math.IsInf(n, 0) || math.IsNaN(n) || n > 1e6 {
-			return fmt.Errorf("invalid argument %q for \"--cpus\" flag: failed to parse %s as a rational number", f.cpus, f.cpus)
-		}
-		h.NanoCpus = int64(math.Round(n * 1e9))
-		if n > 0 && n < 0.01 {
-			return errors.New("range of CPUs is from 0.01 up")
-		}
+	return units.BytesSize(float64(*v.n))
+}
+
+// cpusValue is a flag of CPUs, kept as 1e-9 CPUs.
+type cpusValue int64
+
+func (v *cpusValue) Set(s string) error {
+	r, ok := new(big.Rat), !strings.ContainsAny(s, "eEpP") // an exponent may be too large to be worked out
+	if ok {
+		r, ok = r.SetString(s)
 	}
-	if f.pids != "" {
-		if h.PidsLimit, err = strconv.ParseInt(f.pids, 10, 64); err != nil {
-			return fmt.Errorf("invalid argument %q for \"--pids-limit\" flag", f.pids)
-		}
-		h.PidsLimit = max(h.PidsLimit, 0)
+	if !ok {
+		return fmt.Errorf("failed to parse %s as a rational number", s)
 	}
+	if r.Mul(r, big.NewRat(1e9, 1)); !r.IsInt() || !r.Num().IsInt64() {
+		return errors.New("value is too precise")
+	}
+	*v = cpusValue(r.Num().Int64())
 	return nil
 }
 
-func parseBytes(flag, s string) (int64, error) {
-	if s == "" {
-		return 0, nil
+func (v *cpusValue) Type() string { return "decimal" }
+
+func (v *cpusValue) String() string {
+	if *v == 0 {
+		return ""
 	}
-	n, err := units.RAMInBytes(s)
-	if err != nil {
-		return 0, fmt.Errorf("invalid argument %q for \"--%s\" flag: %w", s, flag, err)
-	}
-	return n, nil
+	return big.NewRat(int64(*v), 1e9).FloatString(3)
 }
 
 // readEnv reads the files, then the flags; a bare NAME takes the caller's value, or takes the image's away.

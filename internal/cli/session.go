@@ -22,6 +22,7 @@ type session struct {
 	signals    chan os.Signal
 	proxy      bool
 	detached   chan struct{}
+	started    func() // may be nil
 }
 
 func newSession(tty, input bool, keys []byte) *session {
@@ -58,8 +59,12 @@ func (s *session) serve(client *monitor.Client) error {
 	if m.Event == monitor.Failed {
 		return &exitError{m.Code, errors.New(m.Error)}
 	}
+	if s.started != nil {
+		s.started()
+	}
 	s.resize(input)
 	if s.input && input != nil {
+		allProcessors()
 		go s.copyInput(input)
 	}
 	next := make(chan event, 1)

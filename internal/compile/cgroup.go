@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"strings"
 
 	"vitro/internal/cgroup"
@@ -101,4 +102,33 @@ func (c *c) unshareCgroup() {
 	c.Field("linux.namespaces", "cgroup")
 	c.stub(unix.SYS_UNSHARE, i(unix.CLONE_NEWCGROUP))
 	c.ns.cgroupMade = true
+}
+
+// delegated are the files of a cgroup2 folder whose owner may make groups below it (/sys/kernel/cgroup/delegate, cgroups(7)).
+var delegated = [...]string{".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group", "memory.reclaim"}
+
+// delegate gives the container's cgroup to the root of its user namespace (runtime-spec config-linux.md, "Cgroup ownership"): where the container has its own
+// cgroup namespace, and the cgroup mount that the config asks for can be written to.
+func (c *c) delegate() {
+	paths := c.in.Group.Paths()
+	if !c.ns.isNew(unix.CLONE_NEWUSER) || !c.ns.isNew(unix.CLONE_NEWCGROUP) || len(paths) == 0 {
+		return
+	}
+	owner := -1
+	for _, m := range c.spec.Linux.UIDMappings {
+		if m.ContainerID == 0 {
+			owner = int(m.HostID)
+		}
+	}
+	for k := range c.spec.Mounts {
+		m := &c.spec.Mounts[k]
+		if m.Type != "cgroup" && m.Type != "cgroup2" || slices.Contains(m.Options, "ro") || owner < 0 {
+			continue
+		}
+		c.Field("linux.cgroupsPath", paths[0].Path)
+		for _, file := range delegated {
+			c.Sys(plan.Parent, unix.SYS_FCHOWNAT, plan.Val(c.in.Group.FD), c.Str(file), i(owner), i(-1), i(0)).Tolerate(unix.ENOENT).As("give it to the container's root")
+		}
+		return
+	}
 }

@@ -1,12 +1,14 @@
 package compile
 
 import (
+	"errors"
 	"strings"
 
 	"vitro/internal/plan"
 	"vitro/internal/stub"
 	"vitro/internal/sys"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +30,15 @@ func Container(in *Input) (*plan.Program, error) {
 		if err := step(); err != nil {
 			return nil, err
 		}
+		if len(c.Ops) > maxOps {
+			return nil, errors.New("mounts, linux.devices, linux.maskedPaths, linux.readonlyPaths: too many: a start is at most " + sys.Itoa(maxOps) + " operations")
+		}
 	}
 	return c.Program, nil
 }
+
+// maxOps: the stub's record numbers an op with 16 bits, as a slot.
+const maxOps = 1<<16 - 1
 
 // before opens what the stub needs from the host's side.
 func (c *c) before() error {
@@ -39,12 +47,15 @@ func (c *c) before() error {
 	switch {
 	case c.in.RootFD >= 0:
 		c.Sys(plan.Parent, unix.SYS_FCNTL, i(c.in.RootFD), i(unix.F_DUPFD_CLOEXEC), i(3)).To(c.root)
+	case c.treeByStub():
 	case c.ns.has(unix.CLONE_NEWNS):
 		c.rootTree(c.in.Facts.Rootfs)
 	default:
 		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs), i(cloexecDir)).To(c.root)
 	}
-	c.Keep = append(c.Keep, c.root)
+	if !c.treeByStub() {
+		c.Keep = append(c.Keep, c.root)
+	}
 	if c.in.Create {
 		c.openFIFO("exec.fifo", &c.fifo)
 		c.openFIFO("error.fifo", &c.errs)
@@ -57,6 +68,9 @@ func (c *c) before() error {
 	}
 	return nil
 }
+
+// treeByStub tells whether attachRoot makes the tree: cloning one takes CAP_SYS_ADMIN over the mount namespace.
+func (c *c) treeByStub() bool { return c.rootless() && c.in.RootFD < 0 && c.ns.has(unix.CLONE_NEWNS) }
 
 // rootTree makes the detached tree of root.path. An engine may give a detached mount as /proc/self/fd/N, which cannot be cloned before Linux 6.15 (EINVAL): it
 // is used itself.
@@ -105,7 +119,11 @@ func (c *c) cgroups() error {
 	if c.in.Group == nil || !c.in.Facts.V2 {
 		return nil
 	}
-	return c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false)
+	if err := c.in.Group.Plan(c.Builder, c.spec.Linux.Resources, false); err != nil {
+		return err
+	}
+	c.delegate()
+	return nil
 }
 
 // lateCgroups are the same ops after the clone.
@@ -142,7 +160,11 @@ func (c *c) clone() error {
 		c.Clone.Setgroups = c.in.Facts.EUID == 0
 		c.Field("linux.uidMappings", "")
 		c.Call(plan.Sync, "await")
-		c.Call(plan.Sync, "idmap")
+		if c.helpersMap() {
+			c.Call(plan.Sync, "newidmap")
+		} else {
+			c.Call(plan.Sync, "idmap")
+		}
 		c.Call(plan.Sync, "ack")
 		c.Field("linux.namespaces", "")
 	}
@@ -201,8 +223,13 @@ func (c *c) keyring(do plan.Doer) {
 		return
 	}
 	c.Field("process", "_ses."+c.in.ID)
-	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).Tolerate(unix.ENOSYS).
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_JOIN_SESSION_KEYRING), c.Str("_ses."+c.in.ID)).On(unix.ENOSYS, 1).
 		As("join a session keyring (see --no-new-keyring)")
+	perm := 0x3f1b0000 // the kernel's for a new one, and search by its user: who execs here finds it by its name, in place of making one more
+	if c.ns.user() {
+		perm |= 0x8 // and by others, as runc
+	}
+	c.Sys(do, unix.SYS_KEYCTL, i(unix.KEYCTL_SETPERM), i(unix.KEY_SPEC_SESSION_KEYRING), i(perm)).Tolerate(unix.EACCES).As("let it be found")
 }
 
 // oomByParent: lowering needs CAP_SYS_RESOURCE in the initial user namespace, which the stub has left.
@@ -230,16 +257,23 @@ func (c *c) writeFile(dir int, path, text, hint string) {
 	c.stub(unix.SYS_CLOSE, plan.Val(fd))
 }
 
-// hooks lets the parent run prestart, createRuntime and createContainer hooks while the stub waits.
+// hooks lets the parent move network devices, then run prestart, createRuntime and createContainer hooks, while the stub waits.
 func (c *c) hooks() error {
 	if !c.hooked() {
 		return nil
 	}
 	h := c.spec.Hooks
+	if h == nil {
+		h = &specs.Hooks{}
+	}
 	c.waitAck()
 	c.Field("hooks", "")
 	c.Tell(0)
 	c.Call(plan.Sync, "await")
+	if len(c.spec.Linux.NetDevices) > 0 {
+		c.Field("linux.netDevices", "")
+		c.Call(plan.Sync, "netdevices")
+	}
 	//lint:ignore SA1019 prestart is deprecated, and used
 	for k, n := range []int{len(h.Prestart), len(h.CreateRuntime), len(h.CreateContainer)} {
 		if n > 0 {
@@ -253,11 +287,11 @@ func (c *c) hooks() error {
 	return nil
 }
 
-// hooked tells whether a hook runs while the stub waits.
+// hooked tells whether the parent has work while the stub waits.
 func (c *c) hooked() bool {
 	h := c.spec.Hooks
 	//lint:ignore SA1019 prestart is deprecated, and used
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 || len(c.spec.Linux.NetDevices) > 0
 }
 
 // HookKinds are the operands of a "hooks" call, in order.

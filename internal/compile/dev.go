@@ -122,7 +122,7 @@ func (c *c) device(k int, d *specs.LinuxDevice) error {
 // node makes a device by the fd of its folder. One that is there already must be that device and no link (an image's own /dev is hostile).
 // In a user namespace mknod is refused: the host's node of that name is bound.
 func (c *c) node(at plan.Slot, name string, kind, mode, major, minor, uid, gid uint32) {
-	if c.ns.user() && kind != unix.S_IFIFO {
+	if (c.ns.user() || c.in.Facts.UserNS) && kind != unix.S_IFIFO {
 		c.bindNode(at, name)
 		return
 	}

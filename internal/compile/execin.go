@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"vitro/internal/cgroup"
 	"vitro/internal/plan"
 	"vitro/internal/sys"
 
@@ -70,6 +71,8 @@ func Differing(pid int) (flags int, err error) {
 func GatherExec(in *ExecInput) error {
 	f := &in.Facts
 	f.EUID = unix.Geteuid()
+	var own unix.Stat_t
+	f.UserNS = unix.Stat("/proc/self/ns/user", &own) == nil && own.Ino != cgroup.InitUserNS
 	proc := "/proc/" + itoa(in.PID)
 	var err error
 	if f.Namespaces, err = Differing(in.PID); err != nil {
@@ -148,21 +151,35 @@ func (c *c) execBefore(in *ExecInput) error {
 	return nil
 }
 
-// execJoin: dumpable off first, so that the container cannot look into us; others before user, since they may need the host's capabilities.
+// execJoin: dumpable off first, so that the container cannot look into us.
 func (c *c) execJoin(in *ExecInput) error {
 	c.Field("container", in.ID)
 	c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
 	c.waitAck() // in the cgroups before anything of the container is seen
-	rest := in.Facts.Namespaces &^ unix.CLONE_NEWUSER
-	if rest != 0 {
-		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(rest)).As("join the namespaces")
-	}
-	if in.Facts.Namespaces&unix.CLONE_NEWUSER != 0 {
-		c.stub(unix.SYS_SETNS, i(in.PIDFD), i(unix.CLONE_NEWUSER)).As("join the user namespace")
-		c.stub(unix.SYS_SETRESGID, i(0), i(0), i(0)).Tolerate(unix.EINVAL) // 0 may be unmapped: capabilities are there all the same
-		c.stub(unix.SYS_SETRESUID, i(0), i(0), i(0)).Tolerate(unix.EINVAL)
-	}
+	JoinNamespaces(c.Builder, in.PIDFD, in.Facts.Namespaces, in.Facts.EUID != 0)
 	return nil
+}
+
+// JoinNamespaces appends stub ops that join namespaces (CLONE_NEW* flags) of a pidfd's process. User is the last, since the others may need
+// the host's capabilities; a rootless caller has none but those that the user namespace gives.
+func JoinNamespaces(b *plan.Builder, pidfd, flags int, rootless bool) {
+	user, rest := flags&unix.CLONE_NEWUSER, flags&^unix.CLONE_NEWUSER
+	others := func() {
+		if rest != 0 {
+			b.Sys(plan.Stub, unix.SYS_SETNS, i(pidfd), i(rest)).As("join the namespaces")
+		}
+	}
+	if !rootless {
+		others()
+	}
+	if user != 0 {
+		b.Sys(plan.Stub, unix.SYS_SETNS, i(pidfd), i(user)).As("join the user namespace")
+		b.Sys(plan.Stub, unix.SYS_SETRESGID, i(0), i(0), i(0)).Tolerate(unix.EINVAL) // 0 may be unmapped: capabilities are there all the same
+		b.Sys(plan.Stub, unix.SYS_SETRESUID, i(0), i(0), i(0)).Tolerate(unix.EINVAL)
+	}
+	if rootless {
+		others()
+	}
 }
 
 // execRoot: setns(2) into a mount namespace sets the root; a chroot container has ours. The root's fd serves the console.

@@ -15,7 +15,8 @@ import (
 // Gather looks at the host for what Container needs to know. It changes nothing.
 func Gather(in *Input) error {
 	f := &in.Facts
-	f.EUID = unix.Geteuid()
+	f.EUID, f.EGID = unix.Geteuid(), unix.Getegid()
+	f.UserNS = in.Group != nil && in.Group.UserNS
 	f.V2 = in.Group != nil && in.Group.Mode == cgroup.V2
 	f.Rootfs = in.Spec.Root.Path
 	if !strings.HasPrefix(f.Rootfs, "/") {
@@ -43,6 +44,7 @@ func Gather(in *Input) error {
 			}
 		}
 	}
+	gatherTargets(in)
 	gatherStdio(f)
 	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {

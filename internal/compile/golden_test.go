@@ -160,6 +160,12 @@ var goldens = []struct {
 		s.Mounts = nil
 		return input(s)
 	}},
+	{"netdevices", func(*testing.T) *Input {
+		s := slim()
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "net0"}}
+		return input(s)
+	}},
 	{"hooks", func(*testing.T) *Input {
 		s := slim()
 		everyHook(s)
@@ -209,10 +215,19 @@ var goldens = []struct {
 		in.Group, in.Facts.V2 = v2(t), true
 		return in
 	}},
+	{"cgroup-v2-delegated", func(t *testing.T) *Input {
+		s := slim()
+		userNS(s, 0, 100000, 65536)
+		addMount(s, "/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "rw")
+		in := input(s)
+		in.Group, in.Facts.V2 = v2(t), true
+		return in
+	}},
 	{"tmpcopyup", func(*testing.T) *Input {
 		s := slim()
 		addMount(s, "/etc", "tmpfs", "tmpfs", "tmpcopyup", "nosuid", "mode=0700")
-		addMount(s, "/var/lib", "tmpfs", "tmpfs")
+		addMount(s, "/var/lib", "tmpfs", "tmpfs", "sync", "lazytime")
+		addMount(s, "/var/lib", "tmpfs", "", "remount", "async", "rw", "size=1m")
 		return input(s)
 	}},
 	{"binds", func(*testing.T) *Input {

@@ -29,8 +29,11 @@ type Facts struct {
 	Rootfs    string // absolute path of root.path
 	Home      string // from the rootfs' /etc/passwd
 	EUID      int
-	SourceDir []bool  // per mount: the bind source is a folder
-	StdioNull [3]bool // fd 0-2 is the null device: its owner is left alone
+	EGID      int
+	UserNS    bool     // the caller is root in a user namespace: mknod(2) is refused
+	SourceDir []bool   // per mount: the bind source is a folder
+	Targets   []string // per mount: where it goes to in place of its destination, which has a dangling link; "" where it has none; nil for no such mount
+	StdioNull [3]bool  // fd 0-2 is the null device: its owner is left alone
 	StdioOpen [3]bool
 	Raises    bool   // a limit of process.rlimits is above our own hard limit
 	V2        bool   // pure cgroup v2

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"vitro/internal/plan"
@@ -33,6 +34,9 @@ func (c *c) sources() error {
 			return errors.New(fieldAt("mounts", k) + ".options: " + err.Error())
 		}
 		m.dest = clean(m.Destination)
+		if t := c.in.Facts.Targets; t != nil && t[k] != "" {
+			m.dest = t[k]
+		}
 		if m.dest == "." {
 			return errors.New(fieldAt("mounts", k) + ".destination: a mount on / would cover root.path")
 		}
@@ -45,7 +49,7 @@ func (c *c) sources() error {
 		if err := c.checkBelowProc(m); err != nil {
 			return err
 		}
-		if insideOnly(m.Source) {
+		if insideOnly(m.Source) || c.rootless() {
 			continue
 		}
 		m.tree = c.Slot()
@@ -159,11 +163,50 @@ func (c *c) lateMounts() error {
 	return nil
 }
 
+// remount changes the mount at the destination: what mount_setattr(2) has no flag for is its superblock's. fspick(2) takes a mount's root
+// only, so that a remount of what is no mount fails as mount(2) has it.
 func (c *c) remount(m *mount) {
-	t := c.Slot()
+	t, fs := c.Slot(), c.Slot()
 	c.open(m.dest, unix.O_PATH, 0, t)
+	c.stub(unix.SYS_FSPICK, plan.Val(t), c.Str(""), i(unix.FSPICK_EMPTY_PATH|unix.FSPICK_CLOEXEC)).To(fs).As("remount " + m.Destination)
+	if options := m.superOptions(); len(options) > 0 && !m.isBind() {
+		for _, d := range options {
+			c.fsOption(fs, "remount "+m.Destination, d)
+		}
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_CMD_RECONFIGURE), i(0), i(0), i(0)).As("remount " + m.Destination)
+	}
+	c.close(fs)
 	c.setattr(t, m.AttrSet, m.AttrClr, 0, false)
+	c.setattr(t, m.RecSet, m.RecClr, 0, true)
+	c.propagate(t, m)
 	c.close(t)
+}
+
+// superOptions are the options of the file system, those that mount(2) has flags for among them. "ro" is not: it is the mount's.
+func (m *mount) superOptions() []string {
+	var flags []string
+	for _, f := range [...]uint64{spec.MsSynchronous, spec.MsMandlock, spec.MsDirsync, spec.MsLazytime} {
+		if m.SuperSet&f != 0 {
+			flags = append(flags, spec.SuperName(f))
+		}
+	}
+	if m.Remount {
+		if m.SuperClr&spec.MsRdonly != 0 {
+			flags = append(flags, "rw")
+		}
+		if m.SuperClr&spec.MsSynchronous != 0 {
+			flags = append(flags, "async")
+		}
+		for _, f := range [...]uint64{spec.MsMandlock, spec.MsLazytime} {
+			if m.SuperClr&f != 0 {
+				flags = append(flags, "no"+spec.SuperName(f))
+			}
+		}
+	}
+	if flags == nil {
+		return m.Data
+	}
+	return append(flags, m.Data...)
 }
 
 // bind attaches a clone of the source. In a user namespace the stub clones it itself first: flags of a tree that host root has cloned are not locked, and the
@@ -175,7 +218,12 @@ func (c *c) bind(m *mount) {
 		o := c.stub(unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.sourcePath(m)), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recFlag(m.Rec))).To(tree).
 			As("clone the tree of " + m.Source)
 		if m.tree != 0 {
-			o.Ok(1).Tolerate(unix.EACCES, unix.EINVAL, unix.EPERM)
+			o.Ok(1).Tolerate(unix.EACCES, unix.EPERM)
+			if c.mayMount() {
+				o.As("clone the tree of " + m.Source + " (where another is mounted below it: rbind?)")
+			} else {
+				o.Tolerate(unix.EINVAL)
+			}
 			c.Copy(plan.Stub, plan.Addr(tree), plan.Addr(m.tree), 8)
 		}
 	}
@@ -192,6 +240,12 @@ func (c *c) bind(m *mount) {
 	if m.tree != 0 && m.tree != tree {
 		c.stub(unix.SYS_CLOSE, plan.Val(m.tree)).Tolerate(unix.EBADF)
 	}
+}
+
+// mayMount tells whether the process can have CAP_SYS_ADMIN.
+func (c *c) mayMount() bool {
+	caps := c.spec.Process.Capabilities
+	return caps != nil && (slices.Contains(caps.Bounding, "CAP_SYS_ADMIN") || slices.Contains(caps.Permitted, "CAP_SYS_ADMIN"))
 }
 
 // sameKind: the kernel says EINVAL for a file on a folder; callers match mount(2)'s ENOTDIR (moby's hint).
@@ -228,7 +282,7 @@ func (c *c) filesystem(m *mount) {
 	if m.dest == "dev" || keepMode || m.TmpCopyUp {
 		set &^= unix.MOUNT_ATTR_RDONLY // something is still to be written; /dev's turn is in readonlyRoot
 	}
-	tree := c.newFS(m.Type, m.Source, m.Data, set)
+	tree := c.newFS(m.Type, m.Source, m.superOptions(), set)
 	resolve := 0
 	if m.Type == "proc" || m.Type == "sysfs" {
 		resolve = unix.RESOLVE_NO_SYMLINKS // an image whose /proc is a link must not choose where the kernel's files go (CVE-2019-19921)
@@ -287,16 +341,21 @@ func (c *c) newFS(fstype, source string, data []string, attrs uint64) plan.Slot 
 		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str("source"), c.Str(source), i(0)).As("mount " + fstype + ", source " + source)
 	}
 	for _, d := range data {
-		if key, value, ok := strings.Cut(d, "="); ok {
-			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As("mount " + fstype + ", option " + d + c.unmappedHint(key))
-		} else {
-			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_FLAG), c.Str(key), i(0), i(0)).As("mount " + fstype + ", option " + d)
-		}
+		c.fsOption(fs, "mount "+fstype, d)
 	}
 	c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_CMD_CREATE), i(0), i(0), i(0)).As("mount " + fstype)
 	c.stub(unix.SYS_FSMOUNT, plan.Val(fs), i(unix.FSMOUNT_CLOEXEC), plan.Int(attrs)).To(tree).As("mount " + fstype)
 	c.close(fs)
 	return tree
+}
+
+// fsOption gives a file system context one option.
+func (c *c) fsOption(fs plan.Slot, what, d string) {
+	if key, value, ok := strings.Cut(d, "="); ok {
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As(what + ", option " + d + c.unmappedHint(key))
+	} else {
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_FLAG), c.Str(key), i(0), i(0)).As(what + ", option " + d)
+	}
 }
 
 // unmappedHint explains EINVAL for the ids that a user namespace does not map.

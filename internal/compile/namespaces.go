@@ -68,12 +68,24 @@ func (c *c) namespaceKinds() error {
 			return errors.New("linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
 		}
 		// Joining needs capabilities in the namespaces' own user namespace: it comes before ours.
-		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0) || c.ns.joins != 0
+		c.ns.late = !maps(c.spec.Linux.UIDMappings, 0) || !maps(c.spec.Linux.GIDMappings, 0) || c.ns.joins != 0 || c.helpersMap()
 	}
 	if !c.ns.has(unix.CLONE_NEWNS) {
 		return c.refuseMounts()
 	}
 	return nil
+}
+
+// rootless: the caller has no capability that the container's user namespace does not give. What needs one is the stub's.
+func (c *c) rootless() bool { return c.in.Facts.EUID != 0 && c.ns.user() }
+
+// helpersMap tells whether the maps need newuidmap(1) and newgidmap(1): without privileges a process may map itself, and nobody else.
+func (c *c) helpersMap() bool {
+	own := func(m []specs.LinuxIDMapping, id int) bool {
+		return len(m) == 1 && m[0].Size == 1 && int(m[0].HostID) == id
+	}
+	f := &c.in.Facts
+	return c.rootless() && !(own(c.spec.Linux.UIDMappings, f.EUID) && own(c.spec.Linux.GIDMappings, f.EGID))
 }
 
 // refuseMounts: without a mount namespace every mount would be made on the host.
@@ -98,7 +110,7 @@ func (c *c) openNamespaces() error {
 		j := &c.join[k]
 		j.fd = c.Slot()
 		c.Field(fieldAt("linux.namespaces", j.at), j.path)
-		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|cloexec)).To(j.fd)
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|unix.O_NONBLOCK|cloexec)).To(j.fd) // a FIFO must not block
 		c.Keep = append(c.Keep, j.fd)
 	}
 	return nil
@@ -110,7 +122,7 @@ func (c *c) enterNamespaces() error {
 		c.Field("linux.namespaces", "")
 		c.stub(unix.SYS_PRCTL, i(unix.PR_SET_DUMPABLE), i(0))
 	}
-	for _, user := range []bool{false, true} { // the others first: they may belong to another user namespace
+	for _, user := range [...]bool{c.rootless(), !c.rootless()} { // the others first: they may belong to another user namespace; see JoinNamespaces
 		for _, j := range c.join {
 			if (j.flag == unix.CLONE_NEWUSER) != user {
 				continue

@@ -15,7 +15,8 @@ var orders = []struct {
 	chain []string
 }{
 	{"folders and limits are there, and device rules set, before anything runs in the group", []string{"mkdirat        cgroup", "linux.resources.memory", "linux.resources.devices", "join the cgroup"}},
-	{"v1: joined, then stored, then acknowledged", []string{"clone3", "cgroup.procs", "sync    state"}},
+	{"v1: joined, then stored, then acknowledged", []string{"clone3", "join the cgroup", "sync    state"}},
+	{"v2: the container's root owns its folder once it is limited", []string{"linux.resources.devices", "give it to the container's root", "clone3"}},
 	{"v2: limits before the clone into the group", []string{"parent  mkdirat        cgroup", "clone3"}},
 	{"every namespace is opened before one is joined", []string{"parent  openat         /proc/100/ns", "stub    setns"}},
 	{"born in a joined pid namespace without the host's root (CAP_SYS_PTRACE inside would open /proc/PID/root)", []string{"clone3", "stub    setns", "stub    clone "}},
@@ -31,6 +32,7 @@ var orders = []struct {
 	{"/dev is filled once it is mounted", []string{"(/dev): mount tmpfs", "# linux.devices"}},
 	{"the null device that replaces the host's as stdio is the container's", []string{"make the device node", "# stdio (/dev/null)", "execve"}},
 	{"hooks of the runtime see mounts and devices (crun #2167)", []string{"# linux.devices", "sync    hooks          0", "sync    hooks          1", "sync    hooks          2", "hooks: wait for vitrun", "pivot_root"}},
+	{"lo is up and devices are moved before a hook looks", []string{"bring lo up", "hooks: tell vitrun", "sync    netdevices", "sync    hooks          1", "hooks: wait for vitrun"}},
 	{"createContainer hooks may still write (crun #1924)", []string{"hooks: wait for vitrun", "linux.readonlyPaths", "linux.maskedPaths", "root.readonly"}},
 	{"new file systems while the old root is there (a user namespace's proc)", []string{"fsmount", "pivot_root", "umount2"}},
 	{"masks before the pivot: the null device is the host's", []string{"linux.maskedPaths", "pivot_root"}},

@@ -154,6 +154,16 @@ func TestReal(t *testing.T) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 86400 * 1000}, "monotonic": {Secs: 5, Nanosecs: 7}}
 		}, []string{"864", "monotonic           5         7", "boottime     86400000         0"}},
+		{"mount points behind dangling links", "cat /proc/mounts; cat /run/f; ls -l /data", func(t *testing.T, s *specs.Spec) {
+			must(t, os.Symlink("../../var/lib/data", s.Root.Path+"/data")) // more ".." than there are folders
+			must(t, os.Symlink("/one", s.Root.Path+"/link"))
+			must(t, os.Symlink("two/three", s.Root.Path+"/one"))
+			f := filepath.Join(t.TempDir(), "f")
+			must(t, os.WriteFile(f, []byte("of a file\n"), 0o644))
+			addMount(s, "/data/x", "tmpfs", "tmpfs")
+			addMount(s, "/link", "tmpfs", "tmpfs")
+			addMount(s, "/run/f", "bind", f, "bind")
+		}, []string{" /var/lib/data/x tmpfs ", " /two/three tmpfs ", "of a file\n", "-> ../../var/lib/data"}},
 		{"null device as stdio", "readlink /proc/self/fd/0; stat -L -c %d /dev/null /proc/self/fd/0 | uniq | wc -l; chmod 600 /proc/self/fd/0; stat -c %a /dev/null", func(t *testing.T, _ *specs.Spec) {
 			t.Cleanup(func() {
 				if st, err := os.Stat("/dev/null"); err != nil || st.Mode().Perm() != 0o666 {

@@ -23,6 +23,9 @@ func (c *c) attachRoot() error {
 		c.stub(unix.SYS_MOUNT, i(0), c.Str("/"), i(0), plan.Int(host|unix.MS_REC), i(0)).As("cut propagation of the old root")
 	}
 	c.Field("root.path", c.in.Facts.Rootfs)
+	if c.treeByStub() {
+		c.stub(unix.SYS_OPEN_TREE, i(unix.AT_FDCWD), c.Str(c.in.Facts.Rootfs), i(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)).To(c.root).As("clone the tree")
+	}
 	c.setattr(c.root, 0, 0, c.defaultPropagation(), true)
 	c.stub(unix.SYS_MOVE_MOUNT, plan.Val(c.root), c.Str(""), i(unix.AT_FDCWD), c.Str("/"), i(unix.MOVE_MOUNT_F_EMPTY_PATH)).As("attach the rootfs")
 	return nil

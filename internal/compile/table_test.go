@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -185,6 +186,27 @@ func TestRefused(t *testing.T) {
 		c.change(s)
 		if _, err := Container(input(s)); err == nil || err.Error() != c.want {
 			t.Errorf("got  %v\nwant %s", err, c.want)
+		}
+	}
+}
+
+func TestBehindLinks(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(dir+"/there/in", 0o755))
+	for name, to := range map[string]string{
+		"there/in/up": "../../../../gone", "abs": "/a/../b/", "loop": "loop", "host": "/etc", "chain": "abs/c", "good": "there", "back": "/", "dot": "./gone",
+	} {
+		must(t, os.Symlink(to, dir+"/"+name))
+	}
+	root, err := unix.Open(dir, cloexecDir, 0)
+	must(t, err)
+	defer unix.Close(root)
+	for path, want := range map[string]string{
+		"there/new": "there/new", "there/in/up/x": "gone/x", "abs": "b", "abs/x/y": "b/x/y", "loop": "loop", "host/passwd": "etc/passwd", "chain/d": "b/c/d",
+		"good/new": "there/new", "back/new": "new", "dot": "gone", "there": "there",
+	} {
+		if got := behindLinks(root, path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}
 }

@@ -99,16 +99,20 @@ func (c *c) identity() error {
 		c.Field("process.user.additionalGids", "")
 		gids := c.U32s(append([]uint32{}, u.AdditionalGids...)...)
 		o := c.stub(unix.SYS_SETGROUPS, i(len(u.AdditionalGids)), gids)
-		if len(u.AdditionalGids) == 0 && c.ns.joins&unix.CLONE_NEWUSER != 0 {
+		if len(u.AdditionalGids) == 0 && (c.ns.joins&unix.CLONE_NEWUSER != 0 || c.in.Facts.UserNS) {
 			o.Tolerate(unix.EPERM) // its /proc/PID/setgroups may say "deny", and then there is nothing to drop with
 		}
 	} else if len(u.AdditionalGids) > 0 {
 		return errors.New("process.user.additionalGids: cannot set any additional groups in a rootless container")
 	}
 	c.Field("process.user.gid", itoa(int(u.GID)))
-	c.stub(unix.SYS_SETRESGID, plan.Int(u.GID), plan.Int(u.GID), plan.Int(u.GID))
+	gid := c.stub(unix.SYS_SETRESGID, plan.Int(u.GID), plan.Int(u.GID), plan.Int(u.GID))
 	c.Field("process.user.uid", itoa(int(u.UID)))
-	c.stub(unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
+	uid := c.stub(unix.SYS_SETRESUID, plan.Int(u.UID), plan.Int(u.UID), plan.Int(u.UID))
+	if c.ns.user() {
+		gid.As("setresgid (is it mapped in the user namespace?)")
+		uid.As("setresuid (is it mapped in the user namespace?)")
+	}
 	c.chdir(false)
 	c.Field("process.user.umask", "")
 	umask := uint32(0o022)

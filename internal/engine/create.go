@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,17 +29,27 @@ type CreateOptions struct {
 	Interactive bool
 	Detach      bool
 	AutoRemove  bool
-	HostConfig  HostConfig // NetworkMode, Cap*, ReadonlyRootfs, limits; Binds as on the command line
+	HostConfig  HostConfig // Cap*, ReadonlyRootfs, limits, DNS; Binds as on the command line
+
+	Networks []Attachment // none, host and container:REF stand alone; no network is none
+	Publish  []string     // as on the command line
+	Expose   []string
 }
 
 // Create makes a container: its folder, its name, its record. The returned lock is held; Start hands it to the monitor,
 // whoever does not start the container closes it. On failure nothing stays.
 func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File, error) {
 	c, err := newContainer(img, o)
+	if err == nil {
+		err = e.resolveNetworks(c)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	c.ID, c.Created = newID(), time.Now().UTC()
+	if err := e.addMounts(c); err != nil {
+		return nil, nil, err
+	}
 	if c.Config.Hostname == "" {
 		c.Config.Hostname = shortID(c.ID)
 		if c.HostConfig.NetworkMode == "host" {
@@ -53,8 +63,11 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File,
 	if err == nil {
 		err = e.fill(c, o.Name)
 	}
+	if err == nil {
+		err = e.makeVolumes(img, c)
+	}
 	if err != nil {
-		_ = e.remove(c)
+		_ = e.removeAll(c, true)
 		lock.Close() // nil is fine
 		return nil, nil, err
 	}
@@ -111,7 +124,19 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 	}
 	h := &c.HostConfig
 	h.AutoRemove = o.AutoRemove
+	var err error
+	var anonymous []string
+	if c.Mounts, anonymous, err = explicitMounts(h); err != nil {
+		return nil, err
+	}
+	c.Config.setVolumes(ic.Volumes, anonymous)
 	h.LogConfig = LogConfig{Type: "json-file", Config: map[string]string{}}
+	if err := c.setPorts(ic.ExposedPorts, o); err != nil {
+		return nil, err
+	}
+	if err := c.setNetworks(o); err != nil {
+		return nil, err
+	}
 	return c, h.check()
 }
 
@@ -139,26 +164,12 @@ func checkConfig(c *Config) error {
 
 // check validates, and normalises binds and capability names.
 func (h *HostConfig) check() error {
-	h.NetworkMode = pick(h.NetworkMode, "none")
-	if h.NetworkMode != "none" && h.NetworkMode != "host" {
-		return fmt.Errorf("--network %s: not supported yet (none or host)", h.NetworkMode)
-	}
 	var err error
 	if _, err = capabilities(h.CapAdd, h.CapDrop); err != nil {
 		return err
 	}
-	for i, b := range h.Binds {
-		if h.Binds[i], err = checkBind(b); err != nil {
-			return err
-		}
-	}
-	switch {
-	case h.Memory < 0 || h.NanoCpus < 0:
-		return errors.New("a limit cannot be negative")
-	case h.MemorySwap > 0 && h.Memory == 0:
-		return errors.New("--memory-swap: set the memory limit, too")
-	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
-		return errors.New("--memory-swap: must be at least the memory limit")
+	if err := h.checkLimits(runtime.NumCPU()); err != nil {
+		return err
 	}
 	if h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
@@ -166,33 +177,25 @@ func (h *HostConfig) check() error {
 	return nil
 }
 
-// checkBind makes SRC absolute and refuses what is not a bind of a host's path.
-func checkBind(b string) (string, error) {
-	p := strings.Split(b, ":")
-	if len(p) < 2 || len(p) > 3 || p[0] == "" || p[1] == "" {
-		if len(p) == 1 && path.IsAbs(b) {
-			return "", fmt.Errorf("invalid volume specification: %q: volumes are not supported yet", b)
-		}
-		return "", fmt.Errorf("invalid volume specification: '%s'", b)
+// refused is an error in Docker's words, which begin with a capital letter.
+type refused string
+
+func (r refused) Error() string { return string(r) }
+
+// checkLimits has Docker's words, but not its minimum of 6 MB of memory: what is too little for the program, the kernel says.
+func (h *HostConfig) checkLimits(cpus int) error {
+	switch {
+	case h.Memory < 0:
+		return fmt.Errorf("invalid memory limit: %d", h.Memory)
+	case h.MemorySwap > 0 && h.Memory == 0:
+		return refused("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return refused("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case h.NanoCpus != 0 && (h.NanoCpus < 1e7 || h.NanoCpus > int64(cpus)*1e9):
+		return refused(fmt.Sprintf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus))
 	}
-	if !strings.HasPrefix(p[0], "/") && !strings.HasPrefix(p[0], ".") {
-		return "", fmt.Errorf("invalid volume specification: '%s': volumes are not supported yet", b)
-	}
-	if !path.IsAbs(p[1]) {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", b, p[1])
-	}
-	if path.Clean(p[1]) == "/" {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid specification: destination can't be '/'", b)
-	}
-	if len(p) == 3 && p[2] != "ro" && p[2] != "rw" {
-		return "", fmt.Errorf("invalid volume specification: '%s': invalid mode: %s", b, p[2])
-	}
-	src, err := filepath.Abs(p[0])
-	if err != nil {
-		return "", err
-	}
-	p[0], p[1] = src, path.Clean(p[1])
-	return strings.Join(p, ":"), nil
+	h.PidsLimit = max(h.PidsLimit, 0)
+	return nil
 }
 
 // mergeEnv lays b over a: a value replaces in place, a new name goes to the end, a bare name takes it out.

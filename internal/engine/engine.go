@@ -41,7 +41,7 @@ func Open(root, runRoot string) (*Engine, error) {
 			return nil, err
 		}
 	}
-	for _, l := range []string{namesLock, usersLock} {
+	for _, l := range []string{namesLock, usersLock, volumesLock} {
 		f, err := os.OpenFile(filepath.Join(root, l), os.O_WRONLY|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
@@ -66,7 +66,8 @@ const (
 type Live struct {
 	*Container
 	Status Status
-	PID    int // of the container's init; 0 unless running
+	PID    int  // of the container's init; 0 unless running
+	Paused bool // and frozen
 }
 
 // look finds out about a container: it runs if a process with its pid and start time is there. A container whose monitor
@@ -81,7 +82,7 @@ func (e *Engine) look(id string) (*Live, error) {
 		run, err := readRunState(e.runDir(id))
 		if err == nil && run.alive() {
 			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
-			l.FinishedAt, l.ExitCode = time.Time{}, 0
+			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(id)
 			return l, nil
 		}
 		started := err == nil || !c.StartedAt.IsZero()
@@ -93,8 +94,12 @@ func (e *Engine) look(id string) (*Live, error) {
 		if !c.FinishedAt.IsZero() {
 			return l, nil
 		}
-		if done, err := e.noteLost(l, run); done || err != nil || try > 100 {
+		if done, err := e.noteLost(l, run); done || err != nil {
 			return l, err
+		}
+		if try > 100 { // its monitor is there, and still gets the last output: the exit status is not known yet
+			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
+			return l, nil
 		}
 		time.Sleep(5 * time.Millisecond) // its monitor is about to note the end
 	}
@@ -119,7 +124,7 @@ func (e *Engine) noteLost(l *Live, run runState) (done bool, err error) {
 	}
 	c.FinishedAt, c.ExitCode, c.Error = time.Now().UTC(), 255, "its monitor died"
 	l.Container = c
-	return true, e.writeRecord(c)
+	return true, errors.Join(e.writeRecord(c), e.detach(c.ID))
 }
 
 // List returns the containers, newest first, and clears away what crashed commands left.
@@ -159,7 +164,25 @@ func (e *Engine) abandoned(id string) bool {
 	}
 	defer lock.Close()
 	l, err := e.look(id)
-	return err == nil && l.Status != Running && e.remove(l.Container) == nil
+	return err == nil && l.Status != Running && e.removeAll(l.Container, true) == nil
+}
+
+// clearAway removes what a command that was killed left of a container that has a name: its maker had the lock by then.
+func (e *Engine) clearAway(id string) bool {
+	l, err := e.look(id)
+	if err == nil {
+		return l.HostConfig.AutoRemove && l.Status != Running && e.abandoned(id)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false
+	}
+	lock, err := e.lock(id, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	_, err = e.readRecord(id)
+	return errors.Is(err, ErrNotFound) && e.remove(&Container{ID: id}) == nil
 }
 
 // sweep removes a folder without a record: its maker died, or is just making it.

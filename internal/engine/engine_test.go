@@ -94,6 +94,19 @@ func TestMergeEnv(t *testing.T) {
 	}
 }
 
+func TestCPULimit(t *testing.T) {
+	const refused = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
+	for nano, want := range map[int64]string{0: "", 1e7: "", 2e9: "", 2e9 + 1: refused, 1e7 - 1: refused, -1e9: refused} {
+		got := ""
+		if err := (&HostConfig{NanoCpus: nano}).checkLimits(2); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%d: %q, want %q", nano, got, want)
+		}
+	}
+}
+
 func TestNewContainer(t *testing.T) {
 	img := testImage()
 	img.Config.Config.Entrypoint = []string{"/entry", "-x"}
@@ -108,11 +121,11 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{Entrypoint: &echo, Cmd: []string{"a"}}, "echo a"},
 		{CreateOptions{Entrypoint: &empty, Cmd: []string{"a"}}, "a"},
 		{CreateOptions{Entrypoint: &empty}, "error: no command specified"},
-		{CreateOptions{HostConfig: HostConfig{NetworkMode: "bridge"}}, "error: --network bridge: not supported yet (none or host)"},
-		{CreateOptions{HostConfig: HostConfig{Binds: []string{"vol:/x"}}}, "error: invalid volume specification: 'vol:/x': volumes are not supported yet"},
+		{CreateOptions{HostConfig: HostConfig{Binds: []string{"v:/x"}}}, "error: create v: volume name is too short, names should be at least two alphanumeric characters"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
-		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: --memory-swap: set the memory limit, too"},
+		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: You should always set the Memory limit when using Memoryswap limit, see usage"},
+		{CreateOptions{HostConfig: HostConfig{Memory: 6, MemorySwap: 5}}, "error: Minimum memoryswap limit should be larger than memory limit, see usage"},
 		{CreateOptions{HostConfig: HostConfig{CapDrop: []string{"x"}}}, `error: invalid CapDrop: unknown capability: "CAP_X"`},
 	} {
 		got := ""
@@ -213,7 +226,7 @@ func TestRecords(t *testing.T) {
 	if list, err := e.List(); err != nil || len(list) != 2 || list[0].ID != b.ID {
 		t.Errorf("%v %v", list, err)
 	}
-	if err := e.Remove("first", false); err != nil {
+	if err := e.Remove("first", false, false); err != nil {
 		t.Error(err)
 	}
 	if _, err := e.reserve("first", b.ID); err != nil {

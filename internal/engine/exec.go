@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"vitro/internal/monitor"
 	"vitro/internal/runtime"
 )
 
@@ -31,6 +35,9 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 	}
 	if l.Status != Running {
 		return nil, nil, fmt.Errorf("container %s is not running", l.ID)
+	}
+	if l.Paused {
+		return nil, nil, fmt.Errorf("container %s is paused, unpause the container before exec", l.ID)
 	}
 	if o.WorkingDir != "" && !path.IsAbs(o.WorkingDir) {
 		return nil, nil, fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", o.WorkingDir)
@@ -65,6 +72,45 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 func (e *Engine) Exec(id string, o runtime.ExecOpts) (pid int, err error) {
 	o.Detach = true
 	_, pid, err = e.runtime().Exec(id, o)
+	return pid, err
+}
+
+// ExecDetached starts a process as a child of the container's monitor, which reaps it, or, where that cannot be asked, as
+// an orphan. Its files are /dev/null.
+func (e *Engine) ExecDetached(id string, p *specs.Process) error {
+	request, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if client, err := monitor.Dial(e.AttachPath(id)); err == nil {
+		defer client.Close()
+		if client.Send(monitor.Request{Exec: request}, nil, nil) == nil {
+			m, _, err := client.Next()
+			switch {
+			case err != nil:
+				return err
+			case m.Event == monitor.Failed:
+				return errors.New(m.Error)
+			case m.Event == monitor.Started:
+				return nil
+			}
+		}
+	}
+	_, err = e.execNull(id, p)
+	return err
+}
+
+// execNull starts a process with /dev/null for its files.
+func (e *Engine) execNull(id string, p *specs.Process) (pid int, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	err = monitor.Lend([3]*os.File{null, null, null}, func() (err error) {
+		pid, err = e.Exec(id, runtime.ExecOpts{Process: p})
+		return err
+	})
 	return pid, err
 }
 

@@ -2,34 +2,93 @@ package engine
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
+
+	"vitro/internal/network/dns"
 )
 
-// localhostOnly is /etc/hosts without a network.
-const localhostOnly = `127.0.0.1	localhost
-::1	localhost ip6-localhost ip6-loopback
-fe00::	ip6-localnet
-ff00::	ip6-mcastprefix
-ff02::1	ip6-allnodes
-ff02::2	ip6-allrouters
-`
+const hostResolvConf = "/etc/resolv.conf"
 
-// writeFiles makes the three files that are bind-mounted over the image's.
+// writeFiles makes the three files that are bind-mounted over the image's. A container in the network of another has that
+// one's.
 func (e *Engine) writeFiles(c *Container) error {
-	hosts, resolv := []byte(localhostOnly), []byte(nil)
-	if c.HostConfig.NetworkMode == "host" {
-		if b, err := os.ReadFile("/etc/hosts"); err == nil {
-			hosts = b
+	if c.HostConfig.joined() != "" {
+		return nil
+	}
+	conf, err := resolver(c)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(e.dir(c.ID, "resolv.conf"), conf.File, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(e.dir(c.ID, "hostname"), dns.Hostname(c.Config.Hostname), 0o644); err != nil {
+		return err
+	}
+	return e.writeHosts(c, nil, nil)
+}
+
+// resolver reads the host's resolv.conf, for the container's and for its name server.
+func resolver(c *Container) (dns.Resolved, error) {
+	host, err := os.ReadFile(hostResolvConf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return dns.Resolved{}, err
+	}
+	mode := dns.Embedded
+	switch c.HostConfig.NetworkMode {
+	case hostMode:
+		mode = dns.Host
+	case noneMode:
+		mode = dns.None
+	}
+	h := &c.HostConfig
+	return dns.Resolve(host, mode, dns.Options{Servers: h.DNS, Search: h.DNSSearch, Opts: h.DNSOptions}), nil
+}
+
+// writeHosts makes /etc/hosts, in place: it may be mounted already. The gateways are what host-gateway stands for; before
+// there is a network it has no line.
+func (e *Engine) writeHosts(c *Container, own, gateways []netip.Addr) error {
+	var host []byte
+	if c.HostConfig.NetworkMode == hostMode {
+		host, _ = os.ReadFile("/etc/hosts")
+		gateways = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	}
+	var extra []dns.HostEntry
+	for _, h := range c.HostConfig.ExtraHosts {
+		if own == nil && gateways == nil && strings.HasSuffix(h, ":host-gateway") && c.HostConfig.wired() {
+			continue
 		}
-	}
-	if b, err := os.ReadFile("/etc/resolv.conf"); err == nil {
-		resolv = bytes.TrimRight(b, "\n")
-		resolv = append(resolv, '\n')
-	}
-	for name, b := range map[string][]byte{"hosts": hosts, "hostname": []byte(c.Config.Hostname + "\n"), "resolv.conf": resolv} {
-		if err := os.WriteFile(e.dir(c.ID, name), b, 0o644); err != nil {
+		entries, err := dns.ParseAddHost(h, gateways)
+		if err != nil {
 			return err
 		}
+		extra = append(extra, entries...)
 	}
-	return nil
+	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname})
+	return os.WriteFile(e.dir(c.ID, "hosts"), b, 0o644)
+}
+
+// editHosts takes a running container's own lines with the addresses gone out of /etc/hosts, and adds lines for those that are new;
+// what the container itself wrote there stays.
+func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
+	path := e.dir(c.ID, "hosts")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	for line := range bytes.Lines(old) {
+		f := strings.Fields(string(line))
+		if len(f) > 1 && slices.ContainsFunc(gone, func(a netip.Addr) bool { return a.String() == f[0] }) {
+			continue
+		}
+		b.Write(line)
+	}
+	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname})
+	return os.WriteFile(path, all, 0o644)
 }

@@ -62,17 +62,7 @@ type GraphDriver struct {
 	Data map[string]string
 }
 
-// MountPoint is a bind mount.
-type MountPoint struct {
-	Type, Source, Destination, Mode string
-	RW                              bool
-	Propagation                     string
-}
-
-// NetworkSettings lists networks by name.
-type NetworkSettings struct {
-	Networks map[string]struct{}
-}
+const overlay = "overlay"
 
 const zeroTime = "0001-01-01T00:00:00Z"
 
@@ -88,25 +78,28 @@ func (e *Engine) Inspect(l *Live) Inspect {
 	in := Inspect{
 		ID: l.ID, Created: stamp(l.Created), Path: l.Path, Args: l.Args, Image: l.ImageID, Name: "/" + l.Name,
 		ResolvConfPath: e.dir(l.ID, "resolv.conf"), HostnamePath: e.dir(l.ID, "hostname"), HostsPath: e.dir(l.ID, "hosts"),
-		LogPath: e.LogPath(l.ID), Driver: "overlay", Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
+		LogPath: e.LogPath(l.ID), Driver: pick(l.Driver, overlay), Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
 		State: State{
-			Status: l.Status, Running: l.Status == Running, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
+			Status: l.State(), Running: l.Status == Running, Paused: l.Paused, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
 			Error: l.Error, StartedAt: stamp(l.StartedAt), FinishedAt: stamp(l.FinishedAt),
 		},
 		HostConfig: InspectHost{
 			HostConfig: l.HostConfig, IpcMode: "private", CgroupnsMode: "private", ShmSize: shmSize,
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths, Runtime: "vitrun",
 		},
-		NetworkSettings: NetworkSettings{map[string]struct{}{l.HostConfig.NetworkMode: {}}},
+		NetworkSettings: e.networkSettings(l),
 	}
 	if in.Args == nil {
 		in.Args = []string{}
 	}
-	for _, b := range l.HostConfig.Binds {
-		p := append(strings.SplitN(b, ":", 3), "")
-		in.Mounts = append(in.Mounts, MountPoint{Type: "bind", Source: p[0], Destination: p[1], Mode: p[2], RW: p[2] != "ro", Propagation: "rprivate"})
+	for _, m := range l.Mounts {
+		in.Mounts = append(in.Mounts, m.MountPoint)
 	}
-	in.GraphDriver = GraphDriver{"overlay", map[string]string{"UpperDir": e.dir(l.ID, "upper"), "WorkDir": e.dir(l.ID, "work")}}
+	if l.Driver != "" {
+		in.GraphDriver = GraphDriver{Name: l.Driver, Data: map[string]string{"RootDir": e.dir(l.ID, "rootfs")}}
+		return in
+	}
+	in.GraphDriver = GraphDriver{overlay, map[string]string{"UpperDir": e.dir(l.ID, "upper"), "WorkDir": e.dir(l.ID, "work")}}
 	if img, err := e.Store.Resolve(l.ImageID); err == nil {
 		in.GraphDriver.Data["LowerDir"] = strings.Join(e.Store.Layers(img), ":")
 	}
@@ -150,7 +143,7 @@ func (e *Engine) InspectImage(img store.Image) ImageInspect {
 		in.RootFS.Layers = append(in.RootFS.Layers, d.String())
 	}
 	if dirs := e.Store.Layers(img); len(dirs) > 0 {
-		in.GraphDriver = GraphDriver{"overlay", map[string]string{"LowerDir": strings.Join(dirs, ":")}}
+		in.GraphDriver = GraphDriver{overlay, map[string]string{"LowerDir": strings.Join(dirs, ":")}}
 	}
 	return in
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"vitro/internal/network"
 )
 
 var errBusy = errors.New("in use by another process")
@@ -73,10 +75,11 @@ const (
 
 // runState is <run root>/<id>/state.json: the process of a running container. Its end needs no write.
 type runState struct {
-	PID     int       `json:"pid"`
-	Start   uint64    `json:"start"` // clock ticks since boot: with the pid it names a process for good
-	Monitor int       `json:"monitor"`
-	Started time.Time `json:"started"`
+	PID     int            `json:"pid"`
+	Start   uint64         `json:"start"` // clock ticks since boot: with the pid it names a process for good
+	Monitor int            `json:"monitor"`
+	Started time.Time      `json:"started"`
+	Ports   []network.Port `json:"ports,omitempty"` // of the host's, which the monitor holds
 }
 
 func readRunState(dir string) (r runState, err error) {

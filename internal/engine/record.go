@@ -19,8 +19,11 @@ type Container struct {
 	Args       []string // the others
 	Name       string
 	ImageID    string // digest of the image's config
+	Driver     string `json:",omitempty"` // of the root file system: empty is overlay, or copy
 	Config     Config
 	HostConfig HostConfig
+	Mounts     []Mount      `json:",omitempty"` // binds, volumes, tmpfs
+	Networks   []Attachment `json:",omitempty"` // that it was made for; networks.json, where it is, counts
 
 	StartedAt  time.Time // zero: never
 	FinishedAt time.Time // zero: never, or its monitor died before it could note the end
@@ -36,12 +39,14 @@ type Config struct {
 	AttachStdin  bool
 	AttachStdout bool
 	AttachStderr bool
+	ExposedPorts map[string]struct{} `json:",omitempty"` // 80/tcp
 	Tty          bool
 	OpenStdin    bool
 	StdinOnce    bool
 	Env          []string
 	Cmd          []string
-	Image        string // as on the command line
+	Image        string              // as on the command line
+	Volumes      map[string]struct{} `json:",omitempty"` // without a name: the image's, and -v /path
 	WorkingDir   string
 	Entrypoint   []string
 	Labels       map[string]string
@@ -51,18 +56,34 @@ type Config struct {
 
 // HostConfig is what the host gives and takes.
 type HostConfig struct {
-	Binds          []string // SRC:DST[:ro], absolute
-	NetworkMode    string   // none or host
-	AutoRemove     bool
-	CapAdd         []string
-	CapDrop        []string
-	ReadonlyRootfs bool
-	Memory         int64   // bytes; 0 is no limit
-	MemorySwap     int64   // bytes of memory and swap together; -1 is no limit
-	NanoCpus       int64   // 1e-9 CPUs
-	PidsLimit      int64   // 0 is no limit
-	ConsoleSize    [2]uint `json:",omitempty"` // rows, columns
-	LogConfig      LogConfig
+	Binds           []string                 // SRC:DST[:MODE]; SRC is an absolute path or a volume's name
+	Mounts          []MountSpec              `json:",omitempty"`
+	Tmpfs           map[string]string        `json:",omitempty"` // options by destination
+	VolumesFrom     []string                 `json:",omitempty"` // CONTAINER[:ro|rw]
+	NetworkMode     string                   // none, host, container:ID, or the first network's name
+	PortBindings    map[string][]PortBinding // by 80/tcp
+	PublishAllPorts bool
+	DNS             []string `json:"Dns"`
+	DNSOptions      []string `json:"DnsOptions"`
+	DNSSearch       []string `json:"DnsSearch"`
+	ExtraHosts      []string // NAME:ADDRESS
+	AutoRemove      bool
+	CapAdd          []string
+	CapDrop         []string
+	ReadonlyRootfs  bool
+	Memory          int64   // bytes; 0 is no limit
+	MemorySwap      int64   // bytes of memory and swap together; -1 is no limit
+	NanoCpus        int64   // 1e-9 CPUs
+	Limits
+	PidsLimit       int64   // 0 is no limit
+	ConsoleSize     [2]uint `json:",omitempty"` // rows, columns
+	LogConfig       LogConfig
+}
+
+// PortBinding is where a port of the container is published: empty is everywhere, or any.
+type PortBinding struct {
+	HostIP   string `json:"HostIp"`
+	HostPort string
 }
 
 // LogConfig names the log driver; it is always json-file.

@@ -10,11 +10,25 @@ import (
 // remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
 // on the way leaves a folder without a record, which List sweeps.
 func (e *Engine) remove(c *Container) error {
+	return errors.Join(e.detach(c.ID), e.erase(c))
+}
+
+// erase is remove for a container that is off its networks.
+func (e *Engine) erase(c *Container) error {
 	err := e.runtime().Delete(c.ID, true)
 	if c.Name != "" {
 		e.unlink(c.Name, c.ID)
 	}
 	return errors.Join(err, os.RemoveAll(e.runDir(c.ID)), ignoreMissing(os.Remove(e.dir(c.ID, recordName))), os.RemoveAll(e.dir(c.ID)))
+}
+
+// removeAll also removes the anonymous volumes, if asked to.
+func (e *Engine) removeAll(c *Container, volumes bool) error {
+	err := e.remove(c)
+	if volumes && err == nil {
+		e.removeAnonymous(c)
+	}
+	return err
 }
 
 func ignoreMissing(err error) error {
@@ -24,8 +38,8 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// Remove removes a container; with force also one that runs, by SIGKILL.
-func (e *Engine) Remove(ref string, force bool) error {
+// Remove removes a container; with force also one that runs, by SIGKILL; with volumes its anonymous volumes, too.
+func (e *Engine) Remove(ref string, force, volumes bool) error {
 	l, err := e.Find(ref)
 	if err != nil {
 		return err
@@ -46,5 +60,5 @@ func (e *Engine) Remove(ref string, force bool) error {
 		return fmt.Errorf("container %s: %w", shortID(l.ID), err)
 	}
 	defer lock.Close()
-	return e.remove(l.Container)
+	return e.removeAll(l.Container, volumes || l.HostConfig.AutoRemove)
 }

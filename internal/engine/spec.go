@@ -14,6 +14,7 @@ import (
 type specInput struct {
 	Rootfs string // path of the mounted root
 	Dir    string // folder with hosts, hostname, resolv.conf
+	NetNS  string // of another container; empty: a new one
 	User   specs.User
 	Home   string
 }
@@ -38,8 +39,8 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 		},
 		Mounts: mounts(c, in.Dir),
 		Linux: &specs.Linux{
-			CgroupsPath:   "/" + cgroupName(c.ID),
-			Namespaces:    namespaces(c.HostConfig.NetworkMode),
+			CgroupsPath:   cgroupPath(c.ID),
+			Namespaces:    namespaces(c.HostConfig.NetworkMode, in.NetNS),
 			Resources:     resources(&c.HostConfig),
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
@@ -48,7 +49,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 	if size := c.HostConfig.ConsoleSize; c.Config.Tty && size[0] != 0 {
 		s.Process.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
 	}
-	if c.HostConfig.NetworkMode != "host" {
+	if c.HostConfig.NetworkMode != hostMode && in.NetNS == "" {
 		s.Linux.Sysctl = map[string]string{
 			"net.ipv4.ip_unprivileged_port_start": "0",
 			"net.ipv4.ping_group_range":           "0 2147483647",
@@ -60,7 +61,7 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 	return s, nil
 }
 
-func cgroupName(id string) string { return "vitro-" + id }
+func cgroupPath(id string) string { return "/vitro-" + id }
 
 // processEnv has Docker's order: PATH, HOSTNAME, TERM, then the image's and the user's, which may replace them.
 func processEnv(c *Config, home string) []string {
@@ -91,12 +92,8 @@ func mounts(c *Container, dir string) []specs.Mount {
 	for _, f := range []string{"resolv.conf", "hostname", "hosts"} {
 		out = append(out, specs.Mount{Destination: "/etc/" + f, Type: "bind", Source: path.Join(dir, f), Options: []string{"rbind", "rprivate"}})
 	}
-	for _, b := range c.HostConfig.Binds {
-		p := strings.SplitN(b, ":", 3)
-		m := specs.Mount{Destination: p[1], Type: "bind", Source: p[0], Options: []string{"rbind", "rprivate"}}
-		if len(p) == 3 && p[2] == "ro" {
-			m.Options = append(m.Options, "ro", "rro") // mounts below it as well, as Docker since 25
-		}
+	for _, cm := range c.Mounts {
+		m := cm.spec()
 		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Destination })
 		out = append(out, m)
 	}
@@ -105,28 +102,10 @@ func mounts(c *Container, dir string) []specs.Mount {
 	return out
 }
 
-func namespaces(network string) []specs.LinuxNamespace {
+func namespaces(mode, netns string) []specs.LinuxNamespace {
 	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.CgroupNamespace}}
-	if network != "host" {
-		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	if mode != hostMode {
+		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns})
 	}
 	return out
-}
-
-func resources(h *HostConfig) *specs.LinuxResources {
-	r := &specs.LinuxResources{Devices: defaultDevices()}
-	if h.Memory > 0 {
-		r.Memory = &specs.LinuxMemory{Limit: &h.Memory}
-		if h.MemorySwap != 0 {
-			r.Memory.Swap = &h.MemorySwap
-		}
-	}
-	if h.NanoCpus > 0 {
-		period, quota := uint64(100_000), h.NanoCpus/10_000 // microseconds
-		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
-	}
-	if h.PidsLimit > 0 {
-		r.Pids = &specs.LinuxPids{Limit: &h.PidsLimit}
-	}
-	return r
 }

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"vitro/internal/boot"
 	"vitro/internal/monitor"
 	"vitro/internal/plan"
 	"vitro/internal/runtime"
@@ -26,6 +29,11 @@ const MonitorArg0 = "vitro-monitor"
 type StartOptions struct {
 	Stdout, Stderr *os.File // nil: not attached
 	Stdin          bool     // the caller wants the container's input
+	// Here makes the caller the monitor: no second process, and half the time. The caller stays until the end and passes
+	// signals on; if it is killed, the container is without a monitor.
+	Here bool
+	// Again is for a container that has been there before: a failure to start it does not remove it.
+	Again bool
 }
 
 // startRequest goes from Start to the monitor: what Start knows already.
@@ -33,11 +41,15 @@ type startRequest struct {
 	Layers []string // lowerdirs, top first
 }
 
-// Start hands the container and its lock to a new monitor process. The first message of the client is Started or Failed.
+// Start hands the container and its lock to a monitor. The first message of the client is Started or Failed.
 func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOptions) (*monitor.Client, error) {
-	defer lock.Close()
 	fail := func(err error) (*monitor.Client, error) {
-		return nil, errors.Join(fmt.Errorf("start the monitor: %w", err), e.remove(c))
+		defer lock.Close()
+		err = fmt.Errorf("start the monitor: %w", err)
+		if o.Again {
+			return nil, err
+		}
+		return nil, errors.Join(err, e.removeAll(c, c.HostConfig.AutoRemove))
 	}
 	request, err := json.Marshal(startRequest{Layers: e.Store.Layers(img)})
 	if err != nil {
@@ -48,38 +60,62 @@ func (e *Engine) Start(img store.Image, c *Container, lock *os.File, o StartOpti
 		return fail(err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
-	defer theirs.Close()
 	client, err := monitor.NewClient(os.NewFile(uintptr(pair[0]), "monitor"))
 	if err != nil {
-		return fail(err)
-	}
-	cmd := exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{MonitorArg0, e.Root, e.RunRoot, c.ID}, Dir: "/", Env: monitorEnv(),
-		Stderr:     lock, // for a panic, which nobody hears otherwise
-		ExtraFiles: []*os.File{theirs, lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if err := cmd.Start(); err != nil {
-		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
 	if err := client.Send(monitor.Request{Stdin: o.Stdin, Start: request}, o.Stdout, o.Stderr); err != nil {
 		client.Close()
+		theirs.Close()
 		return fail(err)
 	}
+	if o.Here {
+		own := *c
+		go e.monitor(&own, theirs, lock, true)
+		return client, nil
+	}
+	defer theirs.Close()
+	if err := e.spawnMonitor(c.ID, theirs, lock); err != nil {
+		client.Close()
+		return fail(err)
+	}
+	lock.Close()
 	return client, nil
 }
 
-// monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
-func monitorEnv() []string { return []string{"GOGC=400", "GOMAXPROCS=2"} }
+// spawnMonitor starts a process for RunMonitor. Its standard error, where a panic goes, is the lock file. ForkExec, since
+// os/exec forks a first time to try pidfds.
+func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	boot.OwnSlack()
+	_, err = syscall.ForkExec("/proc/self/exe", []string{MonitorArg0, e.Root, e.RunRoot, id}, &syscall.ProcAttr{
+		Dir: "/", Env: monitorEnv(), Sys: &syscall.SysProcAttr{Setsid: true},
+		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), monitorClient: client.Fd(), monitorLock: lock.Fd()},
+	})
+	return err
+}
 
-// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id; file 3 is the client, file 4
-// the container's lock.
+// monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
+func monitorEnv() []string { return []string{"GOGC=400"} }
+
+// The monitor's inherited files.
+const (
+	monitorClient = 3
+	monitorLock   = 4 // the container's lock
+)
+
+// RunMonitor is the main function of a monitor process: argv is MonitorArg0, root, run root, id.
 func RunMonitor(argv []string) int {
 	if len(argv) != 4 {
 		return 2
 	}
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
+	syscall.CloseOnExec(monitorClient)
+	syscall.CloseOnExec(monitorLock)
 	if err := runMonitor(argv[1], argv[2], argv[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "vitro-monitor:", err)
 		return 1
@@ -87,18 +123,31 @@ func RunMonitor(argv []string) int {
 	return 0
 }
 
-func runMonitor(root, runRoot, id string) (err error) {
-	s := &starter{e: &Engine{Root: root, RunRoot: runRoot}}
-	if s.c, err = s.e.readRecord(id); err != nil {
+func runMonitor(root, runRoot, id string) error {
+	e := &Engine{Root: root, RunRoot: runRoot}
+	c, err := e.readRecord(id)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.e.runDir(id), 0o700); err != nil {
-		return err
+	return e.monitor(c, os.NewFile(monitorClient, "client"), os.NewFile(monitorLock, "lock"), false)
+}
+
+// monitor looks after a container from its start to its end; lock is its own.
+func (e *Engine) monitor(c *Container, client, lock *os.File, here bool) error {
+	defer lock.Close()
+	s := &starter{e: e, c: c}
+	var exec func([]byte) (int, error)
+	if !here { // standard input and output are in use there
+		exec = s.exec
 	}
-	return monitor.Run(os.NewFile(3, "client"), monitor.Config{
-		Tty: s.c.Config.Tty, OpenStdin: s.c.Config.OpenStdin, StdinOnce: s.c.Config.StdinOnce,
-		LogPath: s.e.LogPath(id), RunDir: s.e.runDir(id),
-		Start: s.start, Exited: s.exited, Code: FailureCode,
+	return monitor.Run(client, monitor.Config{
+		Tty: c.Config.Tty, OpenStdin: c.Config.OpenStdin, StdinOnce: c.Config.StdinOnce,
+		LogPath: e.LogPath(c.ID), RunDir: e.runDir(c.ID), Here: here,
+		Start: s.start, Exec: exec, Code: FailureCode,
+		Exited: func(exit int, failed error) {
+			s.exited(exit, failed)
+			_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) // clients may still be served
+		},
 	})
 }
 
@@ -111,8 +160,9 @@ func (e *Engine) runtime() *runtime.Runtime {
 
 // starter is the monitor's view of its container.
 type starter struct {
-	e *Engine
-	c *Container
+	e     *Engine
+	c     *Container
+	wires *wires // nil: no networks of its own
 }
 
 // start mounts the root, runs the container, and notes that it runs.
@@ -121,14 +171,35 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	if err := json.Unmarshal(request, &req); err != nil {
 		return 0, err
 	}
+	w, err := s.e.reservePorts(s.c)
+	if err != nil {
+		return 0, err
+	}
+	s.wires = w
+	pid, err := s.launch(req, io)
+	if err == nil {
+		err = s.started(pid)
+	}
+	if err != nil {
+		_ = w.close() // what it says comes after why
+		return 0, err
+	}
+	return pid, nil
+}
+
+// launch runs the container. One with networks waits as an init until it is on them.
+func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error) {
 	opts, done, err := s.e.prepare(s.c, req.Layers)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
+	opts.Detach, opts.Keep, opts.ConsoleSocket, opts.PID = true, true, io.Console, &pid
 	rt := s.e.runtime()
 	run := func() error {
+		if s.wires != nil {
+			return rt.Create(opts)
+		}
 		_, err := rt.Run(opts)
 		return err
 	}
@@ -140,21 +211,30 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	st, err := rt.State(s.c.ID)
+	if s.wires == nil {
+		return pid, nil
+	}
+	if err = s.wires.attach(pid); err == nil {
+		err = rt.Start(s.c.ID)
+	}
 	if err != nil {
+		return 0, errors.Join(err, rt.Delete(s.c.ID, true))
+	}
+	return pid, nil
+}
+
+func (s *starter) exec(request []byte) (pid int, err error) {
+	var p specs.Process
+	if err := json.Unmarshal(request, &p); err != nil {
 		return 0, err
 	}
-	return st.Pid, s.started(st.Pid)
+	return s.e.execNull(s.c.ID, &p)
 }
 
 // prepare mounts the root file system and makes the runtime's options. The mount is detached: it goes with this process
 // and the container. done closes this process's hold on it.
 func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, done func(), err error) {
-	m, err := snapshot.OverlayDriver{}.Prepare(context.Background(), e.dir(c.ID), layers, snapshot.Options{Volatile: c.HostConfig.AutoRemove})
-	if err != nil {
-		return o, nil, err
-	}
-	root, _, err := m.Open()
+	root, err := e.mountRoot(c, layers, c.HostConfig.AutoRemove)
 	if err != nil {
 		return o, nil, err
 	}
@@ -164,31 +244,75 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 		}
 	}()
 	in := specInput{Rootfs: fmt.Sprintf("/proc/self/fd/%d", root.Fd()), Dir: e.dir(c.ID)}
+	if target := c.HostConfig.joined(); target != "" {
+		if in.NetNS, err = e.netnsOf(target); err != nil {
+			return o, nil, err
+		}
+		in.Dir = e.dir(target)
+	}
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
 	}
-	for _, b := range c.HostConfig.Binds { // Docker makes a missing source
-		if err = os.MkdirAll(strings.SplitN(b, ":", 2)[0], 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
-			return o, nil, fmt.Errorf("-v %s: %w", b, err)
-		}
+	if err = e.prepareMounts(c, layers); err != nil {
+		return o, nil, err
 	}
 	s, err := buildSpec(c, in)
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+	again := func() (string, func(), error) { return e.rootAgain(layers) }
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s, Again: again}, func() { root.Close() }, nil
+}
+
+// mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
+// copy of the layers. The record says which. A volatile one is mounted once only.
+func (e *Engine) mountRoot(c *Container, layers []string, volatile bool) (*os.File, error) {
+	ctx, dir := context.Background(), e.dir(c.ID)
+	o := snapshot.Options{Volatile: volatile}
+	m, err := snapshot.Reopen(dir, layers, o)
+	if err == nil {
+		root, _, err := m.Open()
+		return root, err
+	}
+	m, err = snapshot.OverlayDriver{}.Prepare(ctx, dir, layers, o)
+	if err != nil {
+		return nil, err
+	}
+	root, _, failed := m.Open()
+	if failed == nil {
+		return root, nil
+	}
+	d, why := snapshot.Choose(dir)
+	if why == nil { // it is this one only that overlayfs does not take
+		return nil, failed
+	}
+	for _, own := range []string{"upper", "work"} {
+		if err := os.RemoveAll(e.dir(c.ID, own)); err != nil {
+			return nil, err
+		}
+	}
+	if m, err = d.Prepare(ctx, dir, layers, o); err != nil {
+		return nil, errors.Join(why, err)
+	}
+	c.Driver = d.Name()
+	root, _, err = m.Open()
+	return root, err
 }
 
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
 	start, _ := processStart(pid)
-	s.c.StartedAt = time.Now().UTC()
+	s.c.StartedAt, s.c.FinishedAt = time.Now().UTC(), time.Time{}
+	s.c.ExitCode, s.c.OOMKilled, s.c.Error = 0, false, ""
 	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	if s.wires != nil && s.wires.held != nil {
+		run.Ports = s.wires.held.Ports
+	}
 	if err := run.write(s.e.runDir(s.c.ID)); err != nil {
 		return err
 	}
-	if s.c.HostConfig.AutoRemove {
-		return nil
+	if s.c.HostConfig.AutoRemove && s.c.Driver == "" {
+		return nil // the record on disk says all that matters
 	}
 	return s.e.writeRecord(s.c)
 }
@@ -196,22 +320,38 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
+	detached := make(chan struct{})
+	go func() {
+		_ = s.wires.close() // what stays of it, the next command or reconcile finds
+		close(detached)
+	}()
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	_ = s.e.runtime().Delete(c.ID, true)
+	<-detached // who sees the end may want the ports again
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.remove(c)
+		if s.e.erase(c) == nil {
+			s.e.removeAnonymous(c)
+		}
 		return
 	}
-	_ = s.e.runtime().Delete(c.ID, true)
-	_ = s.e.writeRecord(c)
+	_ = s.e.changeRecord(c.ID, func(now *Container) error {
+		c.Name, c.HostConfig = now.Name, now.HostConfig // renamed, updated since the start
+		*now = *c
+		return nil
+	})
 	os.RemoveAll(s.e.runDir(c.ID))
 }
 
 // FailureCode is Docker's exit status for a container that did not start.
 func FailureCode(err error) int {
+	if errors.As(err, new(netError)) {
+		return 125
+	}
 	s := err.Error()
 	has := func(parts ...string) bool {
 		for _, p := range parts {
@@ -235,12 +375,23 @@ func (e *Engine) AttachPath(id string) string { return e.runDir(id, "attach.sock
 
 // Plan is the program that would start a container with these options; nothing is made that stays.
 func (e *Engine) Plan(img store.Image, o CreateOptions) (*plan.Program, error) {
+	before, err := e.Volumes()
+	if err != nil {
+		return nil, err
+	}
 	c, lock, err := e.Create(img, o)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	defer e.remove(c)
+	defer func() {
+		e.removeAll(c, true)
+		for _, m := range c.Mounts { // volumes with names that were made for this only
+			if m.Name != "" && !slices.ContainsFunc(before, func(v Volume) bool { return v.Name == m.Name }) {
+				_ = e.RemoveVolume(m.Name)
+			}
+		}
+	}()
 	opts, done, err := e.prepare(c, e.Store.Layers(img))
 	if err != nil {
 		return nil, err

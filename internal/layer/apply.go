@@ -24,11 +24,18 @@ const (
 	// InPlace applies the layer onto a folder that holds the lower layers
 	// already: a whiteout deletes what they put there.
 	InPlace
+	// Plain applies an archive of files, not a layer, onto a folder: names that begin with .wh. are names, and what
+	// is a folder stays one (docker cp). Folders that the archive does not describe keep their attributes; their
+	// times change as they would.
+	Plain
 )
 
 // ApplyOptions are the options of Apply; the zero value is the usual case.
 type ApplyOptions struct {
 	Format Whiteout
+
+	// Owner, if set, gives everything this owner in place of the archive's.
+	Owner *Owner
 
 	// Lowers returns the folders of the lower layers, in Overlay form, top
 	// first. It is called at most once, and only when the archive needs them:
@@ -53,6 +60,9 @@ type ApplyOptions struct {
 	// Entry, if set, is called with the name of each entry before it is applied.
 	Entry func(name string)
 }
+
+// Owner is a user and a group.
+type Owner struct{ UID, GID int }
 
 // Stats is what an archive held.
 type Stats struct {
@@ -88,6 +98,7 @@ type dirAttr struct {
 	times    [2]unix.Timespec
 	mode     uint32
 	implicit bool // not described by the archive
+	found    bool // Plain: there before, and not described
 }
 
 // Apply unpacks r, the uncompressed tar stream of one layer, into the folder
@@ -181,7 +192,10 @@ func (a *applier) entry(hdr *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	kind, name, err := parseWhiteout(name)
+	kind := whiteoutNone
+	if a.o.Format != Plain {
+		kind, name, err = parseWhiteout(name)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -194,6 +208,9 @@ func (a *applier) entry(hdr *tar.Header, r io.Reader) error {
 	case kind == whiteoutName:
 		a.stats.Whiteouts++
 		return a.whiteout(name)
+	}
+	if a.o.Owner != nil {
+		hdr.Uid, hdr.Gid = a.o.Owner.UID, a.o.Owner.GID
 	}
 	if err := checkHeader(hdr); err != nil {
 		return err
@@ -236,6 +253,9 @@ func (a *applier) finish() error {
 	for _, path := range paths {
 		if err := a.ctx.Err(); err != nil {
 			return err
+		}
+		if a.dirs[path].found {
+			continue
 		}
 		if err := a.finishFolder(path, a.dirs[path]); err != nil {
 			return fmt.Errorf("folder %q: %w", path, err)

@@ -203,7 +203,7 @@ func (a *applier) newFolder(p *folder, base string, implicit, opaque bool) (*fol
 		return nil, fmt.Errorf("open folder %q: %w", path, err)
 	}
 	f := a.folders.add(path, fd)
-	a.dirs[path] = &dirAttr{mode: 0o755, implicit: implicit}
+	a.dirs[path] = &dirAttr{mode: 0o755, implicit: implicit, found: implicit && a.o.Format == Plain}
 	if a.o.Format == InPlace {
 		a.written[path] = true
 	}
@@ -239,7 +239,7 @@ func (a *applier) known(path string, f *folder, implicit bool) error {
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return err
 	}
-	a.dirs[path] = &dirAttr{mode: st.Mode & 0o7777, times: [2]unix.Timespec{st.Atim, st.Mtim}}
+	a.dirs[path] = &dirAttr{mode: st.Mode & 0o7777, times: [2]unix.Timespec{st.Atim, st.Mtim}, found: a.o.Format == Plain}
 	return nil
 }
 

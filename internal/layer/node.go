@@ -37,6 +37,9 @@ func (a *applier) remove(p *folder, base string) error {
 		return err
 	}
 	path := join(p.path, base)
+	if a.o.Format == Plain {
+		return fmt.Errorf("cannot overwrite directory %q with non-directory", path)
+	}
 	a.folders.forget(path)
 	maps.DeleteFunc(a.dirs, func(d string, _ *dirAttr) bool { return within(d, path) })
 	maps.DeleteFunc(a.written, func(d string, _ bool) bool { return d != path && within(d, path) })
@@ -64,6 +67,9 @@ func (a *applier) mkdir(p *folder, base string, hdr *tar.Header) error {
 		}
 		return a.setFolder(f, hdr)
 	}
+	if a.o.Format == Plain {
+		return fmt.Errorf("cannot overwrite non-directory %q with directory", join(p.path, base))
+	}
 	if err := a.remove(p, base); err != nil {
 		return err
 	}
@@ -78,7 +84,7 @@ func (a *applier) mkdir(p *folder, base string, hdr *tar.Header) error {
 // that would lock us out, follow at the end.
 func (a *applier) setFolder(f *folder, hdr *tar.Header) error {
 	d := a.dirs[f.path]
-	d.implicit, d.mode, d.times = false, uint32(hdr.Mode&0o7777), times(hdr)
+	d.implicit, d.found, d.mode, d.times = false, false, uint32(hdr.Mode&0o7777), times(hdr)
 	if err := unix.Fchown(f.fd, hdr.Uid, hdr.Gid); err != nil {
 		return fmt.Errorf("chown to %d:%d: %w", hdr.Uid, hdr.Gid, err)
 	}

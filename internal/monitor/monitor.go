@@ -2,10 +2,13 @@ package monitor
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,13 +28,17 @@ type Config struct {
 	OpenStdin bool
 	StdinOnce bool   // the container's input ends with its first client
 	LogPath   string // empty: no log
-	RunDir    string // folder for the sockets
+	RunDir    string // folder for the sockets, made if missing
+	Here      bool   // the client that starts the container is this process: it is not let go before the end
 
 	// Start runs the container and returns the pid of its init, a child of this process.
 	Start func(request []byte, io Stdio) (pid int, err error)
 	// Exited notes the end, or why there was no start. It is called once, after all output is in the log, and before
 	// clients are told.
 	Exited func(exit int, failed error)
+	// Exec starts a further process in the container, without files, and returns its pid, a child of this process. Nil:
+	// refused.
+	Exec func(request []byte) (pid int, err error)
 	// Code gives the exit status of a failed start: 125, 126 or 127.
 	Code func(error) int
 }
@@ -46,25 +53,12 @@ type Monitor struct {
 
 	mu      sync.Mutex
 	clients map[*client]bool
+	ending  bool // the init is gone
 	copies  sync.WaitGroup
 	pid     int
-}
 
-// client is one that is attached.
-type client struct {
-	c   *conn
-	hup unix.PollFd
-
-	mu  sync.Mutex
-	out [2]*os.File // stdout, stderr; nil: not wanted, or gone
-}
-
-// drop closes a client's files: who waits for the end of its output must not wait for the container.
-func (c *client) drop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	closeAll(c.out[:])
-	c.out = [2]*os.File{}
+	execs sync.Mutex // one at a time
+	busy  sync.Once
 }
 
 // Run serves first, one end of a socketpair whose other end asks for the start, and returns when the container has ended.
@@ -83,6 +77,7 @@ func Run(first *os.File, o Config) error {
 		return fmt.Errorf("start request: %w", err)
 	}
 	cl := m.add(c, req, files)
+	cl.broken, cl.stays = m.hangUp, o.Here
 	if err := m.start(req.Start); err != nil {
 		if m.ln != nil {
 			m.ln.Close()
@@ -95,10 +90,18 @@ func Run(first *os.File, o Config) error {
 	defer time.AfterFunc(shrinkAfter, shrink).Stop()
 	go m.watch(cl)
 	go m.accept()
-	exit := m.wait()
+	exit, killed := m.wait()
 	m.o.Exited(exit, nil)
-	m.end(exit)
+	m.end(exit, killed)
 	return nil
+}
+
+// moreProcessors is for a container with output: if the process was started for one processor (package boot), each reader
+// and writer that blocks would hold the others up until the runtime finds out, some 10 ms.
+func moreProcessors() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 }
 
 // shrinkAfter is when a container counts as one that stays: its monitor then gives back what the start took.
@@ -113,6 +116,9 @@ func shrink() {
 func (m *Monitor) start(request []byte) error {
 	var io Stdio
 	var err error
+	if err = os.MkdirAll(m.o.RunDir, 0o700); err != nil {
+		return err
+	}
 	if m.ln, err = listen("unixpacket", filepath.Join(m.o.RunDir, "attach.sock")); err != nil {
 		return err
 	}
@@ -174,10 +180,11 @@ func (m *Monitor) copy(from *os.File, stream int) {
 		log = m.log.Stream([2]string{"stdout", "stderr"}[stream])
 	}
 	m.copies.Go(func() {
-		b := make([]byte, 32<<10)
+		b := make([]byte, 4<<10)
 		for {
 			n, err := from.Read(b)
 			if n > 0 {
+				m.busy.Do(moreProcessors)
 				if log != nil {
 					_, _ = log.Write(b[:n]) // a full disk does not stop the container
 				}
@@ -186,9 +193,15 @@ func (m *Monitor) copy(from *os.File, stream int) {
 			if err != nil {
 				break
 			}
+			if n == len(b) && n < 32<<10 { // much of it
+				b = make([]byte, 32<<10)
+			}
 		}
 		if log != nil {
 			_ = log.Flush()
+		}
+		if !m.o.Tty { // a terminal is the input, too
+			from.Close()
 		}
 	})
 }
@@ -201,45 +214,23 @@ func (m *Monitor) broadcast(stream int, b []byte) {
 	}
 	m.mu.Unlock()
 	for _, c := range to {
-		c.write(stream, b)
+		c.put(stream, b)
 	}
 }
 
-// write gives up when the client goes away. Pieces of a page: a pipe that polls writable takes that much without blocking.
-func (c *client) write(stream int, b []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.out[stream]
-	if f == nil {
-		return
-	}
-	fd := fdOf(f)
-	for len(b) > 0 {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}, c.hup}
-		if _, err := unix.Poll(p, -1); err == unix.EINTR {
-			continue
-		}
-		if p[1].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0 {
-			return
-		}
-		n, err := unix.Write(fd, b[:min(len(b), 4096)])
-		if err == unix.EINTR || err == unix.EAGAIN {
-			continue
-		}
-		if err != nil {
-			c.out[stream] = nil
-			f.Close()
-			if err == unix.EPIPE { // nobody reads what the client stands for: it ends as a writer would, the container goes on
-				_ = c.c.send(Message{Event: Exited, Code: 128 + int(unix.SIGPIPE)})
-			}
-			return
-		}
-		b = b[n:]
+// hangUp ends a stream of the container's output: its starter's reader is gone, and nobody else listens. The container
+// is told as any writer to a pipe is, by EPIPE; SIGPIPE alone would not end it, since it is the init of a pid namespace.
+func (m *Monitor) hangUp(stream int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.clients) == 1 && !m.o.Tty {
+		m.output[stream].Close()
 	}
 }
 
 func (m *Monitor) add(c *conn, req Request, files []*os.File) *client {
 	cl := &client{c: c}
+	cl.changed.L = &cl.mu
 	for i, want := range []bool{req.Stdout, req.Stderr} {
 		if want && len(files) > 0 {
 			cl.out[i], files = files[0], files[1:]
@@ -251,6 +242,7 @@ func (m *Monitor) add(c *conn, req Request, files []*os.File) *client {
 	}
 	m.mu.Lock()
 	m.clients[cl] = true
+	cl.ending = m.ending
 	m.mu.Unlock()
 	return cl
 }
@@ -288,8 +280,7 @@ func (m *Monitor) watch(cl *client) {
 	m.mu.Lock()
 	delete(m.clients, cl)
 	m.mu.Unlock()
-	cl.drop()
-	cl.c.c.Close()
+	cl.leave()
 }
 
 func (m *Monitor) accept() {
@@ -306,6 +297,11 @@ func (m *Monitor) accept() {
 				c.Close()
 				return
 			}
+			if req.Exec != nil {
+				closeAll(files)
+				m.exec(cn, req.Exec)
+				return
+			}
 			cl := m.add(cn, req, files)
 			m.greet(cl, req)
 			m.watch(cl)
@@ -313,16 +309,44 @@ func (m *Monitor) accept() {
 	}
 }
 
-// wait reaps the init, and gets the rest of the output. A process that left the container's pid namespace's reach may hold
-// a pipe open for ever; after the end of the init nobody waits for that for long.
-func (m *Monitor) wait() int {
-	var st syscall.WaitStatus
+// exec starts a detached process and reaps it: as long as it is a zombie, the container's pid namespace, and with it the
+// init, does not end (zap_pid_ns_processes), and the host's own init may take its time.
+func (m *Monitor) exec(c *conn, request []byte) {
+	defer c.c.Close()
+	if m.o.Exec == nil {
+		_ = c.send(Message{Event: Refused})
+		return
+	}
+	m.execs.Lock()
+	pid, err := m.o.Exec(request)
+	m.execs.Unlock()
+	if err != nil {
+		_ = c.send(Message{Event: Failed, Code: m.o.Code(err), Error: err.Error()})
+		return
+	}
+	_ = c.send(Message{Event: Started, PID: pid})
+	c.c.Close()
 	for {
-		_, err := syscall.Wait4(m.pid, &st, 0, nil)
-		if err != syscall.EINTR {
-			break
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
 		}
 	}
+}
+
+// wait reaps the init, and gets the rest of the output, for which no client is waited for. A process out of reach of the
+// container's pid namespace may hold a pipe open for ever; after the end of the init nobody waits for that for long.
+func (m *Monitor) wait() (exit int, killed bool) {
+	var st syscall.WaitStatus
+	_, err := syscall.Wait4(m.pid, &st, 0, nil)
+	for err == syscall.EINTR {
+		_, err = syscall.Wait4(m.pid, &st, 0, nil)
+	}
+	m.mu.Lock()
+	m.ending = true
+	for c := range m.clients {
+		c.end()
+	}
+	m.mu.Unlock()
 	done := make(chan struct{})
 	go func() { m.copies.Wait(); close(done) }()
 	select {
@@ -332,18 +356,35 @@ func (m *Monitor) wait() int {
 	if m.log != nil {
 		_ = m.log.Close()
 	}
-	if st.Signaled() {
-		return 128 + int(st.Signal())
+	if err != nil { // its status is lost: no success
+		return 255, false
 	}
-	return st.ExitStatus()
+	if st.Signaled() {
+		return 128 + int(st.Signal()), true
+	}
+	return st.ExitStatus(), false
 }
 
-func (m *Monitor) end(exit int) {
+// patience is how long a client of a container that was killed may leave its output unread; one that ended by itself may
+// have written for a pager.
+const patience = time.Second
+
+// end gives the clients what they have not read yet, then the exit status.
+func (m *Monitor) end(exit int, killed bool) {
 	m.ln.Close()
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for c := range m.clients {
-		c.drop()
-		_ = c.c.send(Message{Event: Exited, Code: exit})
+	clients := slices.Collect(maps.Keys(m.clients))
+	m.mu.Unlock()
+	var served sync.WaitGroup
+	for _, c := range clients {
+		if !c.stays {
+			served.Go(func() { c.finish(exit, killed || m.o.Here) })
+		}
+	}
+	served.Wait()
+	for _, c := range clients { // last, since this process ends with it
+		if c.stays {
+			c.finish(exit, killed)
+		}
 	}
 }

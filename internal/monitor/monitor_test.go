@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vitro/internal/testenv"
 )
@@ -43,7 +46,8 @@ func monitored(t *testing.T, script string, o Config) (*Client, chan int) {
 		if err != nil {
 			return 0, err
 		}
-		return cmd.Process.Pid, cmd.Process.Release()
+		pid := cmd.Process.Pid // Release makes it -1, which is everybody to kill(2)
+		return pid, cmd.Process.Release()
 	}
 	done := make(chan struct{})
 	go func() { _ = Run(os.NewFile(uintptr(pair[1]), "monitor"), o); close(done) }()
@@ -143,5 +147,97 @@ func TestAttach(t *testing.T) {
 	<-noted
 	if b, _ := io.ReadAll(r); string(b) != "got x\n" {
 		t.Errorf("output %q", b)
+	}
+}
+
+// A client that neither reads nor closes does not keep a killed container from its end.
+func TestClientStuck(t *testing.T) {
+	c, noted := monitored(t, "exec yes", Config{})
+	r, w, _ := os.Pipe()
+	defer r.Close()
+	if err := c.Send(Request{}, w, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	m, _ := next(t, c, Started)
+	for full := 0; full < 64<<10; { // the pipe
+		full, _ = unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+		time.Sleep(time.Millisecond)
+	}
+	if m.PID <= 1 {
+		t.Fatalf("pid %d", m.PID)
+	}
+	_ = syscall.Kill(m.PID, syscall.SIGKILL)
+	if got := <-noted; got != 137 {
+		t.Errorf("exit %d", got)
+	}
+	if m, _ := next(t, c, Exited); m.Code != 137 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// What a container wrote before it ended by itself waits for its reader, and its end is noted before that.
+func TestSlowReader(t *testing.T) {
+	c, noted := monitored(t, "head -c 100000 /dev/zero; exit 3", Config{})
+	r, w, _ := os.Pipe()
+	defer r.Close()
+	if err := c.Send(Request{}, w, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	next(t, c, Started)
+	if got := <-noted; got != 3 {
+		t.Errorf("exit %d", got)
+	}
+	if b, _ := io.ReadAll(r); len(b) != 100000 {
+		t.Errorf("%d bytes", len(b))
+	}
+	if m, _ := next(t, c, Exited); m.Code != 3 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// The end of the starter's reader ends the container's output, and the client as a pipe would.
+func TestBrokenPipe(t *testing.T) {
+	c, noted := monitored(t, "while echo y; do :; done 2>/dev/null; exit 3", Config{})
+	r, w, _ := os.Pipe()
+	if err := c.Send(Request{}, w, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	next(t, c, Started)
+	_, _ = r.Read(make([]byte, 1))
+	r.Close()
+	<-noted // 3 or SIGPIPE
+	if m, _ := next(t, c, Exited); m.Code != 141 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestExec(t *testing.T) {
+	for want, exec := range map[string]func([]byte) (int, error){
+		Refused: nil,
+		Failed:  func([]byte) (int, error) { return 0, errors.New("no") },
+		Started: func(arg []byte) (int, error) {
+			return syscall.ForkExec("/bin/sh", []string{"sh", "-c", string(arg)}, nil)
+		},
+	} {
+		dir := t.TempDir()
+		c, noted := monitored(t, "read line", Config{OpenStdin: true, StdinOnce: true, RunDir: dir, Exec: exec})
+		if err := c.Send(Request{Stdin: true}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, in := next(t, c, Started)
+		two, err := Dial(dir + "/attach.sock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := two.Send(Request{Exec: []byte("exit 0")}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		next(t, two, want)
+		two.Close()
+		in.Close()
+		<-noted
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // Request is a client's only message. Its files follow the order stdout, stderr.
 type Request struct {
-	Stdout bool // a file is given for it; with a terminal everything comes there
+	Exec   []byte // no attachment: Config.Exec is called with it
+	Stdout bool   // a file is given for it; with a terminal everything comes there
 	Stderr bool
 	Stdin  bool   // the client wants the container's input
 	Start  []byte // for the one that starts the container: what Config.Start is called with
@@ -22,7 +23,7 @@ type Request struct {
 
 // Message is what the monitor sends.
 type Message struct {
-	Event string // Started, Failed or Exited
+	Event string // Started, Failed, Exited or Refused
 	PID   int    `json:",omitempty"` // Started
 	Input bool   `json:",omitempty"` // Started: a file comes with it
 	Code  int    `json:",omitempty"` // Exited: exit status; Failed: 125, 126 or 127
@@ -34,6 +35,7 @@ const (
 	Started = "started"
 	Failed  = "failed"
 	Exited  = "exited"
+	Refused = "refused" // this monitor does not exec
 )
 
 // maxMessage bounds a packet; a request carries folder names of layers.

@@ -26,6 +26,19 @@ type container struct {
 
 // open finds a container. A folder without a record (its maker died early) is opened too, with an empty one.
 func (r *Runtime) open(id string) (*container, error) {
+	c, err := r.openDir(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.load(); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// openDir opens the state folder and reads nothing.
+func (r *Runtime) openDir(id string) (*container, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
@@ -37,12 +50,7 @@ func (r *Runtime) open(id string) (*container, error) {
 	case err != nil:
 		return nil, wrap("open "+dir, err)
 	}
-	c := &container{r: r, dir: dir, fd: fd}
-	if err := c.load(); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return c, nil
+	return &container{r: r, dir: dir, fd: fd}, nil
 }
 
 func (c *container) close() { unix.Close(c.fd) }

@@ -45,8 +45,20 @@ func (r *Runtime) Create(o CreateOpts) error {
 
 // make brings a container to its wait (create) or its execve.
 func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
+	m, err := r.makeOnce(o, create)
+	if err != nil {
+		return nil, r.tooSmall(err, m.spec, o)
+	}
+	return m, nil
+}
+
+// makeOnce is make; on an error nothing is left of m but what it was to be.
+func (r *Runtime) makeOnce(o *CreateOpts, create bool) (*making, error) {
 	m := &making{o: o, console: noConsole}
 	err := m.prepare(r)
+	if err == nil {
+		err = r.checkMemory(m.spec, o)
+	}
 	if err == nil {
 		err = m.acquire(r, create)
 	}
@@ -56,7 +68,7 @@ func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
 		}
 	}
 	if err != nil {
-		return nil, m.fail(err)
+		return m, m.fail(err)
 	}
 	return m, nil
 }
@@ -234,6 +246,9 @@ func (m *making) start() error {
 	if err := m.console.receive(); err != nil {
 		return err
 	}
+	if m.o.PID != nil {
+		*m.o.PID = m.launch.PID
+	}
 	if m.o.PidFile != "" {
 		return wrap("--pid-file", writeFile(m.o.PidFile, pidText(m.launch.PID), 0o644))
 	}
@@ -248,8 +263,12 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 		m.init = process{l.PID, st.start}
 		m.stub = stub.ExeID(l.PID)
 		return m.store(m.dir)
+	case "newidmap":
+		return newIDMap(l.PID, m.spec.Linux)
 	case "copyup":
 		return copyUp(l, l.Slot(plan.Slot(o.Args[0].V)))
+	case "netdevices":
+		return moveDevices(l, m.spec.Linux.NetDevices)
 	case "hooks":
 		return m.hooks(m.spec, int(o.Args[0].V), specs.StateCreating)
 	}

@@ -15,7 +15,7 @@ import (
 
 // Process is the process that container id was made with, for Exec to start from.
 func (r *Runtime) Process(id string) (*specs.Process, error) {
-	c, err := r.open(id)
+	c, err := r.openDir(id)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (r *Runtime) Exec(id string, o ExecOpts) (exit, pid int, err error) {
 	if err := spec.ValidateProcess(o.Process); err != nil {
 		return 0, 0, err
 	}
-	c, err := r.open(id)
+	c, err := r.openDir(id) // spawn loads it under the lock
 	if err != nil {
 		return 0, 0, err
 	}

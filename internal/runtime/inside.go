@@ -48,7 +48,6 @@ func (c *container) runInside(hook *specs.Hook, kind int, s *specs.Spec, status 
 func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *hookIO, pidfd, flags int, filter *compile.Facts) *plan.Program {
 	b := plan.NewBuilder(64)
 	b.Field("hooks", hook.Path)
-	join, user := uint64(flags&^unix.CLONE_NEWUSER), flags&unix.CLONE_NEWUSER != 0
 	root := b.Slot()
 	proc := "/proc/" + sys.Itoa(c.init.pid)
 	// Init's own root: setns would land on whatever is mounted over "/", which before the pivot is the container's.
@@ -61,14 +60,14 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 		c.group().Join(b)
 	}
 	b.Call(plan.Sync, "ack")
-	late := join&unix.CLONE_NEWPID != 0
+	late := flags&unix.CLONE_NEWPID != 0
 	if late {
 		b.Call(plan.Sync, "await", plan.Int(1))
 	}
 	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_NAME), b.Str(stub.StubComm))
 	b.Sys(plan.Stub, unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(0))
 	b.Sys(plan.Stub, unix.SYS_READ, plan.Val(plan.SlotChan), b.Scratch(8), plan.Int(1)).Want(1).As("wait for vitrun")
-	joinOps(b, pidfd, join, user)
+	compile.JoinNamespaces(b, pidfd, flags, unix.Geteuid() != 0)
 	b.Sys(plan.Stub, unix.SYS_FCHDIR, plan.Val(root))
 	b.Sys(plan.Stub, unix.SYS_CHROOT, b.Str(".")).Tolerate(unix.EPERM)
 	if late { // last, as in an exec: what processes in the pid namespace can see has nothing of the host any more
@@ -90,23 +89,6 @@ func (c *container) hookProgram(hook *specs.Hook, kind int, s *specs.Spec, h *ho
 	}
 	b.Sys(plan.Stub, unix.SYS_EXECVE, b.Str(hook.Path), b.Vec(hookArgs(hook)), b.Vec(env)).Err("fork/exec " + hook.Path + ": %e")
 	return b.Program
-}
-
-// joinOps enters namespaces. A user namespace of the container's own: those that it does not own want the caller's
-// capabilities, so they go first and EPERM is left to the second try, as its root (runc #4466).
-func joinOps(b *plan.Builder, pidfd int, others uint64, user bool) {
-	fd := plan.Int(pidfd)
-	if user {
-		if others != 0 {
-			b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).Tolerate(unix.EPERM)
-		}
-		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(unix.CLONE_NEWUSER)).As("join the user namespace")
-		b.Sys(plan.Stub, unix.SYS_SETRESGID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
-		b.Sys(plan.Stub, unix.SYS_SETRESUID, plan.Int(0), plan.Int(0), plan.Int(0)).Tolerate(unix.EINVAL)
-	}
-	if others != 0 {
-		b.Sys(plan.Stub, unix.SYS_SETNS, fd, plan.Int(others)).As("join the namespaces of the container")
-	}
 }
 
 // identityOps becomes the container's user, with its capabilities and its seccomp filter (CASES §1, identity).

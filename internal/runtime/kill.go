@@ -7,7 +7,7 @@ import (
 	"vitro/internal/sys"
 )
 
-// Kill sends a signal to the init, or with all to every process of the container's cgroup. SIGKILL reaches the whole of a
+// Kill sends a signal to the init, or with all to every process of the container's cgroup, where it has one. SIGKILL reaches the whole of a
 // container whose pid namespace is shared, since there init's death alone ends nothing (runc since 1.2).
 func (r *Runtime) Kill(id string, sig int, all bool) error {
 	c, err := r.open(id)
@@ -17,8 +17,10 @@ func (r *Runtime) Kill(id string, sig int, all bool) error {
 	defer c.close()
 	status := c.status()
 	switch {
-	case all:
+	case all && len(c.cgroups) > 0:
 		return c.signalAll(sig)
+	case all && status == specs.StateStopped:
+		return nil
 	case status == specs.StateStopped || c.init.pid == 0:
 		return ErrNotRunning
 	case sig == int(unix.SIGKILL) && !c.privatePID && len(c.cgroups) > 0:

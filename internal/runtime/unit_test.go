@@ -175,8 +175,8 @@ func TestHookOrder(t *testing.T) {
 	c := &container{record: record{init: process{pid: 100}, bundle: "/b"}}
 	s := &specs.Spec{Process: &specs.Process{Cwd: "/", User: specs.User{UID: 1000}}}
 	for kind, chain := range map[int][]string{
-		startContainer:  {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWUSER", "setns 0x9 NEWPID|NEWNS", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /", "setresuid 0x3e8", "capset", "load the filter", "capset", "execve /h"},
-		createContainer: {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWUSER", "setns 0x9 NEWPID|NEWNS", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /b", "execve /h"},
+		startContainer:  {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWPID|NEWNS", "setns 0x9 NEWUSER", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /", "setresuid 0x3e8", "capset", "load the filter", "capset", "execve /h"},
+		createContainer: {"clone3", "await 1", "SET_DUMPABLE 0", "wait for vitrun", "setns 0x9 NEWPID|NEWNS", "setns 0x9 NEWUSER", "fchdir", "chroot", "stub clone", "dup3", "close_range", "chdir /b", "execve /h"},
 	} {
 		p := c.hookProgram(&specs.Hook{Path: "/h"}, kind, s, &hookIO{}, 9, unix.CLONE_NEWPID|unix.CLONE_NEWNS|unix.CLONE_NEWUSER, &compile.Facts{Program: make([]byte, 8)})
 		var b strings.Builder

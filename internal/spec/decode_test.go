@@ -45,12 +45,12 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"linux":{"resources":{"memory":{"limit":1e9}}}}`, `linux.resources.memory.limit: want a whole number, got 1e9 (offset 41)`},
 		{`{"linux":{"seccomp":{"syscalls":[{"names":null,"args":[{"index":{}}]}]}}}`, `linux.seccomp.syscalls[0].args[0].index: want a number, got an object (offset 64)`},
 		{`{"x":[1,}`, `x[1]: unexpected '}', want a value (offset 8)`},
-		{`{"x":` + strings.Repeat("[", 10001), strings.Repeat("[0]", 9999)},
+		{`{"x":` + strings.Repeat("[", 10001), "x" + strings.Repeat("[0]", 200)[:119] + "..." + strings.Repeat("[0]", 200)[600-80:] + ": nested too deeply (offset 10004)"},
 	} {
 		_, _, err := Decode([]byte(tc.text))
 		if err == nil {
 			t.Errorf("%.60s: no error, want %s", tc.text, tc.want)
-		} else if have := err.Error(); have != tc.want && !(len(tc.want) > 1000 && strings.Contains(have, tc.want+": nested too deeply")) {
+		} else if have := err.Error(); have != tc.want {
 			t.Errorf("%.60s:\nhave %.300s\nwant %.300s", tc.text, have, tc.want)
 		}
 	}

@@ -44,7 +44,6 @@ var unsupported = [...]struct {
 	{"linux.mountLabel", func(v *sections) bool { return v.linux.MountLabel != "" }},
 	{"linux.intelRdt", func(v *sections) bool { return v.linux.IntelRdt != nil }},
 	{"linux.memoryPolicy", func(v *sections) bool { return v.linux.MemoryPolicy != nil }},
-	{"linux.netDevices", func(v *sections) bool { return len(v.linux.NetDevices) > 0 }},
 	{"linux.personality.flags", func(v *sections) bool { return v.linux.Personality != nil && len(v.linux.Personality.Flags) > 0 }},
 	{"linux.resources.blockIO", func(v *sections) bool { return limitsIO(v.resources.BlockIO) }},
 	{"linux.resources.hugepageLimits", func(v *sections) bool { return len(v.resources.HugepageLimits) > 0 }},

@@ -48,7 +48,7 @@ func Validate(s *specs.Spec, o ValidateOptions) error {
 		return err
 	}
 	for _, check := range [...]func(*sections, ValidateOptions) error{
-		namespaces, idMappings, identity, names, offsets, mounts, paths, sysctls, devices, resources, hooks,
+		namespaces, idMappings, identity, names, offsets, netDevices, mounts, paths, sysctls, devices, resources, hooks,
 	} {
 		if err := check(&v, o); err != nil {
 			return err
@@ -330,7 +330,11 @@ func identity(v *sections, o ValidateOptions) error {
 	if o.Rootless && len(u.AdditionalGids) > 0 {
 		return &invalid{"process.user.additionalGids", "cannot set any additional groups in a rootless container"}
 	}
-	if ns, joined := v.namespace(specs.UserNamespace); ns == nil || joined {
+	ns, joined := v.namespace(specs.UserNamespace)
+	switch {
+	case ns == nil && o.Rootless:
+		return &invalid{"linux.namespaces", "rootless container requires user namespaces"} // runc's words
+	case ns == nil || joined:
 		return nil
 	}
 	mapped := func(maps []specs.LinuxIDMapping, id uint32) bool {
@@ -394,6 +398,43 @@ func offsets(v *sections, _ ValidateOptions) error {
 		}
 	}
 	return nil
+}
+
+func netDevices(v *sections, o ValidateOptions) error {
+	const field = "linux.netDevices"
+	if len(v.linux.NetDevices) == 0 {
+		return nil
+	}
+	if ns, _ := v.namespace(specs.NetworkNamespace); ns == nil {
+		return &invalid{field, "unable to move network devices without a private NET namespace"}
+	}
+	if o.Rootless {
+		return &invalid{field, "network devices are not supported for rootless containers"} // runc's words
+	}
+	seen := map[string]string{}
+	for _, host := range sortedKeys(v.linux.NetDevices) {
+		inside := v.linux.NetDevices[host].Name
+		if !deviceName(host) || strings.Contains(host, "%") {
+			return &invalid{field, "invalid network device name " + strconv.Quote(host)}
+		}
+		if inside == "" {
+			inside = host
+		}
+		rest := strings.Replace(inside, "%d", "", 1) // the kernel puts a number there
+		if !deviceName(inside) || strings.Contains(rest, "%") {
+			return &invalid{key(field, host) + ".name", "invalid network device name " + strconv.Quote(inside)}
+		}
+		if other, ok := seen[inside]; ok && rest == inside {
+			return &invalid{key(field, host) + ".name", strconv.Quote(inside) + " is the name of " + other + " too"}
+		}
+		seen[inside] = host
+	}
+	return nil
+}
+
+// deviceName is the kernel's dev_valid_name: IFNAMSIZ counts the NUL.
+func deviceName(s string) bool {
+	return s != "" && len(s) < 16 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00") && strings.IndexByte(s, 0xa0) < 0
 }
 
 func hooks(v *sections, _ ValidateOptions) error {

@@ -93,6 +93,18 @@ func TestValidateRefuses(t *testing.T) {
 			join(s, specs.TimeNamespace, "")
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"realtime": {}}
 		}},
+		{`linux.netDevices: unable to move network devices without a private NET namespace`, func(s *specs.Spec) {
+			without(s, specs.NetworkNamespace)
+			netDevice(s, "eth1", "")
+		}},
+		{`linux.netDevices: invalid network device name "a/b"`, func(s *specs.Spec) { netDevice(s, "a/b", "") }},
+		{`linux.netDevices: invalid network device name "eth%d"`, func(s *specs.Spec) { netDevice(s, "eth%d", "") }},
+		{`linux.netDevices["eth1"].name: invalid network device name "sixteen-letters!"`, func(s *specs.Spec) { netDevice(s, "eth1", "sixteen-letters!") }},
+		{`linux.netDevices["eth1"].name: invalid network device name "e%d%d"`, func(s *specs.Spec) { netDevice(s, "eth1", "e%d%d") }},
+		{`linux.netDevices["eth2"].name: "net0" is the name of eth1 too`, func(s *specs.Spec) {
+			netDevice(s, "eth1", "net0")
+			netDevice(s, "eth2", "net0")
+		}},
 		{`mounts[1].options[4]: idmap is not supported yet`, func(s *specs.Spec) { s.Mounts[1].Options = append(s.Mounts[1].Options, "idmap") }},
 		{`mounts[2].destination: must not be empty`, func(s *specs.Spec) { s.Mounts[2].Destination = "" }},
 		{`mounts[0].type: must not be empty`, func(s *specs.Spec) { s.Mounts[0].Type = "" }},
@@ -175,6 +187,29 @@ func TestValidateOptions(t *testing.T) {
 	p.SelinuxLabel = "x"
 	if err := ValidateProcess(p); err == nil || err.Error() != "process.selinuxLabel: not supported yet" {
 		t.Error(err)
+	}
+}
+
+func netDevice(s *specs.Spec, host, inside string) {
+	if s.Linux.NetDevices == nil {
+		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{}
+	}
+	s.Linux.NetDevices[host] = specs.LinuxNetDevice{Name: inside}
+}
+
+func TestNetDevices(t *testing.T) {
+	s := Example()
+	for host, inside := range map[string]string{"eth1": "", "eth2": "net%d", "eth3": "net%d", "fifteen-letters": "%d"} {
+		netDevice(s, host, inside)
+	}
+	if err := Validate(s, ValidateOptions{}); err != nil {
+		t.Error(err)
+	}
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings, s.Linux.GIDMappings = []specs.LinuxIDMapping{{Size: 1}}, []specs.LinuxIDMapping{{Size: 1}}
+	const want = "linux.netDevices: network devices are not supported for rootless containers"
+	if err := Validate(s, ValidateOptions{Rootless: true}); err == nil || err.Error() != want {
+		t.Errorf("rootless: %v", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -137,14 +138,27 @@ func (s *Store) Layers(i Image) []string {
 	return dirs
 }
 
-// Resolve finds an image by name, by repository@digest, or by ID or a prefix of it, in this order, as Docker does.
+// Resolve finds an image by name, by repository@digest, or by ID or a prefix of it, in this order, as Docker does. It takes
+// no lock: what it looked for may have been removed or replaced meanwhile, even twice, so a failure counts when the index
+// has stayed the same for two looks.
 func (s *Store) Resolve(ref string) (Image, error) {
 	entries, err := s.readIndex()
-	if err != nil {
-		return Image{}, err
+	for same := 0; ; same++ {
+		if err != nil {
+			return Image{}, err
+		}
+		img, _, failed := s.resolve(entries, ref)
+		if failed == nil {
+			return img, nil
+		}
+		var now []v1.Descriptor
+		if now, err = s.readIndex(); !reflect.DeepEqual(now, entries) {
+			same = -1
+		} else if same > 0 {
+			return Image{}, failed
+		}
+		entries = now
 	}
-	img, _, err := s.resolve(entries, ref)
-	return img, err
 }
 
 // resolve also returns the entry that ref named; it is nil when ref was an ID.

@@ -234,3 +234,27 @@ func TestUsageCountsEveryByte(t *testing.T) {
 		t.Errorf("%+v, the files are %d bytes, %v", u, sum, err)
 	}
 }
+
+// An image that is removed while it is looked up is found or is not; there is nothing in between.
+func TestResolveWhileRemoved(t *testing.T) {
+	s, srv := open(t), regtest.New(t)
+	pull(t, s, srv, "a:1", "one")
+	name, done := srv.Ref("a:1"), make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 30 {
+			_, _ = s.Remove(name, store.RemoveOptions{})
+			_, _ = registry.Pull(t.Context(), s, ref(t, name), registry.Options{})
+		}
+	}()
+	for {
+		if _, err := s.Resolve(name); err != nil && err.Error() != "No such image: "+name {
+			t.Error(err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}

@@ -89,7 +89,6 @@ var unixUsers = [][2]string{
 
 // execUsers may start programs with os/exec. Unpacking, networking and mounting never do.
 var execUsers = [][2]string{
-	{"internal/engine", "starts the monitor"},
 	{"internal/monitor", "starts vitrun"},
 	{"internal/runtime", "hooks, newuidmap and newgidmap"},
 	{"internal/hello/gen", "go build"},

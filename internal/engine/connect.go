@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"vitro/internal/network"
+)
+
+// NetworkNotFoundError is network.ErrNotFound in Docker's words.
+type NetworkNotFoundError struct{ Ref string }
+
+func (e *NetworkNotFoundError) Error() string        { return "network " + e.Ref + " not found" }
+func (e *NetworkNotFoundError) Is(target error) bool { return target == network.ErrNotFound }
+
+// FindNetwork is Manager.Get in Docker's words.
+func FindNetwork(ctx context.Context, m *network.Manager, ref string) (*network.Network, error) {
+	n, err := m.Get(ctx, ref)
+	if errors.Is(err, network.ErrNotFound) {
+		return nil, &NetworkNotFoundError{ref}
+	}
+	return n, err
+}
+
+// netnsOf is the network namespace of a running container.
+func (e *Engine) netnsOf(id string) (string, error) {
+	l, err := e.Find(id)
+	if err != nil {
+		return "", err
+	}
+	if l.Status != Running {
+		return "", fmt.Errorf("cannot join network of a non running container: %s", l.ID)
+	}
+	return fmt.Sprintf("/proc/%d/ns/net", l.PID), nil
+}
+
+// Connect puts a container on a further network: at once if it runs, else when it starts.
+func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	l, m, n, err := e.pair(ctx, netRef, ref)
+	if err != nil {
+		return err
+	}
+	switch {
+	case n.Driver == network.DriverHost:
+		return errors.New("container cannot be disconnected from host network or connected to host network")
+	case n.Driver == network.DriverNone || l.HostConfig.NetworkMode == noneMode:
+		return errors.New("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	case !l.HostConfig.wired():
+		return errors.New("container sharing network namespace with another container or host cannot be connected to any other network")
+	}
+	a.Network = n.Name
+	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+		if slices.ContainsFunc(now, func(o Attachment) bool { return o.Network == n.Name }) {
+			return nil, fmt.Errorf("endpoint with name %s already exists in network %s", l.Name, n.Name)
+		}
+		if l.Status == Running {
+			ports, err := e.idlePorts(m, l.ID, n)
+			if err != nil {
+				return nil, err
+			}
+			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
+			if err != nil {
+				return nil, err
+			}
+			e.namesChanged()
+			if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
+				return nil, errors.Join(err, m.Detach(ctx, l.ID, n.ID))
+			}
+		}
+		return append(now, a), nil
+	})
+}
+
+// idlePorts are the host ports of a running container that has lost the network which they were published on.
+func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) ([]network.Port, error) {
+	run, err := readRunState(e.runDir(id))
+	if err != nil || len(run.Ports) == 0 || to.Driver != network.DriverBridge || to.Internal {
+		return nil, err
+	}
+	eps, err := m.Endpoints(network.Filter{Container: id})
+	if slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
+		return nil, err
+	}
+	return run.Ports, err
+}
+
+// movePorts publishes the ports of a running container, which has lost the network that they were on, through another one. The
+// interface is made again with the same addresses: connections survive that as a moment without a carrier.
+func (e *Engine) movePorts(ctx context.Context, m *network.Manager, l *Live) error {
+	eps, err := m.Endpoints(network.Filter{Container: l.ID})
+	for _, ep := range eps {
+		n, err := m.Get(ctx, ep.Network)
+		if err != nil {
+			return err
+		}
+		ports, err := e.idlePorts(m, l.ID, n)
+		if err != nil || len(ports) == 0 {
+			continue
+		}
+		r := network.Request{
+			Container: l.ID, Name: l.Name, Network: n.ID, PID: l.PID, IfName: ep.IfName, MAC: ep.MAC, IP4: ep.IP4.Addr(), IP6: ep.IP6.Addr(),
+			Aliases: ep.Aliases, Ports: ports, Reserved: true,
+		}
+		if err := m.Detach(ctx, l.ID, n.ID); err != nil {
+			return err
+		}
+		if _, err = m.Attach(ctx, r); err != nil {
+			r.Ports, r.Reserved = nil, false
+			_, again := m.Attach(ctx, r)
+			return errors.Join(err, again)
+		}
+		return nil
+	}
+	return err
+}
+
+// Disconnect takes a container off a network. With force, a container that is not there is no error if it has an endpoint.
+func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool) error {
+	l, m, n, err := e.pair(ctx, netRef, ref)
+	if force && errors.Is(err, ErrNotFound) && n != nil {
+		return disconnectLost(ctx, m, n, ref, err)
+	}
+	if err != nil {
+		return err
+	}
+	if n.Driver == network.DriverHost {
+		return errors.New("container cannot be disconnected from host network or connected to host network")
+	}
+	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+		i := slices.IndexFunc(now, func(o Attachment) bool { return o.Network == n.Name })
+		if i < 0 {
+			return nil, fmt.Errorf("container %s is not connected to network %s", l.ID, n.Name)
+		}
+		var gone []netip.Addr
+		eps, err := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID})
+		for _, ep := range eps {
+			gone = append(gone, addresses(ep)...)
+		}
+		if err == nil {
+			err = m.Detach(ctx, l.ID, n.ID)
+		}
+		if err == nil && l.Status == Running {
+			err = e.movePorts(ctx, m, l)
+		}
+		e.namesChanged()
+		if err == nil && l.Status == Running {
+			err = e.editHosts(l.Container, gone, nil)
+		}
+		return slices.Delete(now, i, i+1), err
+	})
+}
+
+// disconnectLost removes an endpoint whose container has no record.
+func disconnectLost(ctx context.Context, m *network.Manager, n *network.Network, ref string, missing error) error {
+	eps, err := m.Endpoints(network.Filter{Network: n.ID})
+	if err != nil {
+		return err
+	}
+	for _, ep := range eps {
+		if ep.Name == ref || strings.HasPrefix(ep.Container, ref) {
+			return m.Detach(ctx, ep.Container, n.ID)
+		}
+	}
+	return missing
+}
+
+// pair finds both sides; the network also when there is no such container.
+func (e *Engine) pair(ctx context.Context, netRef, ref string) (*Live, *network.Manager, *network.Network, error) {
+	m, err := e.Networks()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	n, err := FindNetwork(ctx, m, netRef)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	l, err := e.Find(ref)
+	return l, m, n, err
+}
+
+// editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time.
+func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, error)) error {
+	lock, err := os.OpenFile(e.dir(c.ID, networksFile+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("flock %s: %w", lock.Name(), err)
+	}
+	nets, err := f(e.networksOf(c))
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(nets)
+	if err != nil {
+		return err
+	}
+	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
+}
+
+// Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
+// plugins undo what they made for containers that do not run.
+func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
+	if _, err := e.List(); err != nil {
+		return network.Report{}, err
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return network.Report{}, err
+	}
+	r, failed := m.Reconcile(ctx)
+	if _, err := os.Stat(e.cniDir()); err != nil {
+		return r, failed
+	}
+	attached, err := e.cni().Attachments("")
+	failed = errors.Join(failed, err)
+	for _, a := range attached {
+		l, err := e.look(a.Container)
+		if err == nil && l.Status == Running {
+			r.Kept++
+			continue
+		}
+		lock, err := e.lock(a.Container, 0)
+		if errors.Is(err, errBusy) { // it is being started
+			r.Kept++
+			continue
+		}
+		if err == nil {
+			defer lock.Close()
+		}
+		if err := e.detach(a.Container); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
+	}
+	return r, failed
+}
