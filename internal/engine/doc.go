@@ -4,6 +4,7 @@
 //	<root>/containers/<id>/lock             flocked by whoever looks after the container: its maker, then its monitor
 //	<root>/containers/<id>/{upper,work}     overlayfs' writable layer; or rootfs, a copy, where overlayfs does not work
 //	<root>/containers/<id>/{hosts,hostname,resolv.conf,ID-json.log}
+//	<root>/volumes/<name>/                  volumes.go
 //	<root>/names/<name>                     symbolic link to the id
 //	<run root>/<id>/state.json              pid and start time of the running process
 //	<run root>/runtime/                     state of the OCI runtime

@@ -121,7 +121,6 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{Entrypoint: &echo, Cmd: []string{"a"}}, "echo a"},
 		{CreateOptions{Entrypoint: &empty, Cmd: []string{"a"}}, "a"},
 		{CreateOptions{Entrypoint: &empty}, "error: no command specified"},
-		{CreateOptions{HostConfig: HostConfig{NetworkMode: "bridge"}}, "error: --network bridge: not supported yet (none or host)"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"v:/x"}}}, "error: create v: volume name is too short, names should be at least two alphanumeric characters"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
