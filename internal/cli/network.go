@@ -317,14 +317,11 @@ func networkReconcileCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "reconcile", Short: "Make links, addresses and rules what the records say, and remove what has no owner", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			e, m, err := a.networks()
+			e, err := a.open()
 			if err != nil {
 				return err
 			}
-			if _, err := e.List(); err != nil { // notes the ends of containers without a monitor
-				return err
-			}
-			r, err := m.Reconcile(cmd.Context())
+			r, err := e.Reconcile(cmd.Context())
 			for _, c := range r.Changes {
 				fmt.Fprintln(cmd.OutOrStdout(), c)
 			}

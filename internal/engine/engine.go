@@ -167,6 +167,24 @@ func (e *Engine) abandoned(id string) bool {
 	return err == nil && l.Status != Running && e.removeAll(l.Container, true) == nil
 }
 
+// clearAway removes what a command that was killed left of a container that has a name: its maker had the lock by then.
+func (e *Engine) clearAway(id string) bool {
+	l, err := e.look(id)
+	if err == nil {
+		return l.HostConfig.AutoRemove && l.Status != Running && e.abandoned(id)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false
+	}
+	lock, err := e.lock(id, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	_, err = e.readRecord(id)
+	return errors.Is(err, ErrNotFound) && e.remove(&Container{ID: id}) == nil
+}
+
 // sweep removes a folder without a record: its maker died, or is just making it.
 func (e *Engine) sweep(id string) {
 	st, err := os.Stat(e.dir(id))

@@ -10,17 +10,36 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 )
 
-// archiveOf writes a docker-archive of one layer: a folder, and for tar any other arguments.
-func archiveOf(file, name, root string, args ...string) error {
-	argv := append([]string{"-C", root, "--numeric-owner", "-cf", "-"}, args...)
-	if len(args) == 0 {
-		argv = append(argv, ".")
+// debian writes an image of what dpkg has installed of some packages and all that they depend on. Their maintainer scripts
+// did not run there, so that users and the links of a merged /usr are made here.
+func debian(file, name string, packages ...string) error {
+	root, err := os.MkdirTemp("", "debian")
+	if err != nil {
+		return err
 	}
-	cmd := exec.Command("tar", argv...)
-	cmd.Stderr = os.Stderr
-	layer, err := cmd.Output()
+	defer os.RemoveAll(root)
+	script := `set -eu; cd "$0"
+		apt-cache depends --recurse --installed --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$@" |
+			grep '^[a-z]' | sort -u | xargs dpkg-query -L 2>/dev/null |
+			sed -En 's,^/(bin|sbin|lib|lib32|lib64|libx32)/,/usr/\1/,; \,^/usr/share/(doc|man|locale)/,d; s,^/(.),\1,p' | sort -u >list
+		tar -C / --ignore-failed-read --no-recursion -cf - -T list 2>/dev/null | tar -xf -
+		for d in bin sbin lib lib64; do [ -e $d ] || ln -s usr/$d $d; done
+		printf 'root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/sh\npostgres:x:70:70::/tmp:/bin/sh\n' >etc/passwd
+		printf 'root:x:0:\nwww-data:x:33:\npostgres:x:70:\n' >etc/group
+		rm -rf etc/resolv.conf list
+		install -d -m 1777 tmp run/postgresql`
+	if b, err := exec.Command("sh", append([]string{"-c", script, root}, packages...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("image of %s: %w: %s", strings.Join(packages, ", "), err, b)
+	}
+	return archiveOf(file, name, root)
+}
+
+// archiveOf writes a docker-archive of one layer.
+func archiveOf(file, name, root string) error {
+	layer, err := exec.Command("tar", "-C", root, "--numeric-owner", "-cf", "-", ".").Output()
 	if err != nil {
 		return fmt.Errorf("tar %s: %w", root, err)
 	}

@@ -23,8 +23,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 func TestScripts(t *testing.T) {
-	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.Overlay)
-	for _, tool := range []string{"busybox", "ip", "nft", "conntrack", "jq", "runc"} {
+	for _, tool := range []string{"busybox", "ip", "nft", "conntrack", "iptables", "jq", "runc"} {
 		testenv.Need(t, testenv.Tool(tool))
 	}
 	archive := filepath.Join(t.TempDir(), "bb.tar")
@@ -33,15 +32,36 @@ func TestScripts(t *testing.T) {
 	if err := archiveOf(archive, "bb:latest", root); err != nil {
 		t.Fatal(err)
 	}
+	runScripts(t, "testdata", archive, "ROOTFS="+root)
+}
+
+// TestLoad runs nginx and PostgreSQL under load, for half a minute: only if VITRO_TEST_LOAD is set.
+func TestLoad(t *testing.T) {
+	if os.Getenv("VITRO_TEST_LOAD") == "" {
+		t.Skip("VITRO_TEST_LOAD is not set")
+	}
+	for _, tool := range []string{"nginx", "pgbench", "wrk", "jq"} {
+		testenv.Need(t, testenv.Tool(tool))
+	}
+	archive := filepath.Join(t.TempDir(), "services.tar")
+	if err := debian(archive, "services:latest", "nginx-light", "postgresql-15", "wrk", "dash", "coreutils", "base-files"); err != nil {
+		t.Fatal(err)
+	}
+	runScripts(t, "testdata/load", archive)
+}
+
+// runScripts has the image on both container hosts.
+func runScripts(t *testing.T, dir, archive string, env ...string) {
+	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.Overlay)
 	vitro, vitrun := testenv.VitroPath(t), testenv.VitrunPath(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, env...)
 			e.Setenv("PATH", filepath.Join(e.WorkDir, "bin")+":"+filepath.Dir(vitro)+":"+filepath.Dir(vitrun)+":"+os.Getenv("PATH"))
 			e.Setenv("TMPDIR", os.TempDir())
-			e.Setenv("ROOTFS", root)
 			e.Setenv("ID", testenv.ID(t))
-			l := &lab{t: t, dir: e.WorkDir, program: vitro, env: e.Vars}
+			l := &lab{t: t, dir: e.WorkDir, program: vitro}
 			e.Defer(l.close)
 			if err := l.make(e.Setenv); err != nil {
 				return err
@@ -57,7 +77,6 @@ type lab struct {
 	t       *testing.T
 	dir     string
 	program string
-	env     []string
 	names   map[string]string // of the network namespaces
 	holders []*exec.Cmd       // of the mount namespaces
 }
@@ -250,9 +269,9 @@ func cmdConnect(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdRetry PROGRAM ARG... runs a program until it succeeds, for ten seconds: what was started may not listen yet.
+// cmdRetry PROGRAM ARG... runs a program until it succeeds, for a minute: what was started may not listen yet.
 func cmdRetry(ts *testscript.TestScript, _ bool, args []string) {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		err := ts.Exec(args[0], args[1:]...)
 		if err == nil {
 			return
