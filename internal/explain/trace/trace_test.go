@@ -262,3 +262,25 @@ func TestParseEvent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// SIGINT ends `vitro trace exec` well.
+func TestTraceEnds(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	cmd := exec.Command(testenv.VitroPath(t), "--root", t.TempDir(), "trace", "exec", "--all")
+	text, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 100)
+	n, _ := text.Read(line)
+	if !strings.HasPrefix(string(line[:n]), "Tracing exec by ") {
+		t.Errorf("%s", line[:n])
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
