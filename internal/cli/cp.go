@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -162,14 +163,40 @@ func linkTarget(link, target string) string {
 	return path.Join("/", path.Dir(strings.TrimRight(link, "/")), target)
 }
 
+func kindOf(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return "a pipe"
+	case unix.S_IFSOCK:
+		return "a socket"
+	}
+	return "a device"
+}
+
+// localPath makes a path absolute, and keeps what it ends with.
+func localPath(p string) string {
+	abs, err := filepath.Abs(p)
+	if err != nil {
+		return p
+	}
+	switch {
+	case contentAsked(p):
+		return strings.TrimSuffix(abs, "/") + "/."
+	case strings.HasSuffix(p, "/") && abs != "/":
+		return abs + "/"
+	}
+	return abs
+}
+
 func localDestination(dst string) (end, error) {
+	dst = localPath(dst)
 	to := end{path: dst}
 	fi, err := os.Stat(dst)
 	switch {
 	case err == nil:
 		to.exists, to.dir = true, fi.IsDir()
 		if !fi.IsDir() && !fi.Mode().IsRegular() {
-			return to, fmt.Errorf("destination %q must be a directory or a regular file", dst)
+			return to, fmt.Errorf("destination %q must be a directory or a regular file: got %s", dst, kindOf(fi.Sys().(*syscall.Stat_t).Mode))
 		}
 		if to.path, err = filepath.EvalSymlinks(dst); err != nil {
 			return to, err
@@ -195,10 +222,10 @@ func (c *copier) in(ctx context.Context, src, container, dst string) error {
 		return err
 	}
 	defer v.Close()
-	to := end{path: dst}
-	if to.path == "" { // CONTAINER: alone
-		to.path = "/"
+	if dst == "" {
+		return errors.New("no such directory")
 	}
+	to := end{path: dst}
 	st, err := v.Stat(container, to.path)
 	if err == nil && st.IsLink() {
 		to.path = linkTarget(to.path, st.LinkTarget)
@@ -206,7 +233,7 @@ func (c *copier) in(ctx context.Context, src, container, dst string) error {
 	}
 	if err == nil {
 		if !st.IsDir() && !st.IsRegular() && !st.IsLink() {
-			return fmt.Errorf("destination \"%s:%s\" must be a directory or a regular file", container, dst)
+			return fmt.Errorf("destination \"%s:%s\" must be a directory or a regular file: got %s", container, dst, kindOf(st.Mode))
 		}
 		to.exists, to.dir = true, st.IsDir()
 	}
@@ -241,6 +268,7 @@ func (c *copier) in(ctx context.Context, src, container, dst string) error {
 
 // localSource follows links on the way to the last component, and that one with -L or if a folder is asked for.
 func (c *copier) localSource(src string) (end, error) {
+	src = localPath(src)
 	from := end{path: src, exists: true}
 	_, from.base = splitEntry(src)
 	fi, err := os.Lstat(src)

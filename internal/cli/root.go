@@ -86,8 +86,9 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
 		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), networkCmd(a), portCmd(a), versionCmd(a))
-	root.AddCommand(cpCmd(a), createCmd(a), startCmd(a), restartCmd(a), waitCmd(a), renameCmd(a), commitCmd(a), diffCmd(a), exportCmd(a), importCmd(a), volumeCmd(a))
+	root.AddCommand(imageCmd(a), saveCmd(a), pushCmd(a), tagCmd(a), historyCmd(a), cpCmd(a), createCmd(a), startCmd(a), restartCmd(a), waitCmd(a), renameCmd(a), commitCmd(a), diffCmd(a), exportCmd(a), importCmd(a), volumeCmd(a))
 	root.AddCommand(explainCmd(a), nsCmd(a), cgroupCmd(a), capsCmd(a), traceCmd(a))
+	root.AddCommand(updateCmd(a), pauseCmd(a), unpauseCmd(a), statsCmd(a))
 	return root
 }
 

@@ -184,11 +184,3 @@ func (e *Engine) Rename(ref, name string) error {
 	defer e.namesChanged()
 	return m.Rename(context.Background(), l.ID, name)
 }
-
-// currentName is for the monitor, whose own record is as old as the start.
-func (e *Engine) currentName(c *Container) string {
-	if now, err := e.readRecord(c.ID); err == nil {
-		return now.Name
-	}
-	return c.Name
-}

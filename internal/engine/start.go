@@ -260,7 +260,8 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+	again := func() (string, func(), error) { return e.rootAgain(layers) }
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s, Again: again}, func() { root.Close() }, nil
 }
 
 // mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
@@ -319,7 +320,6 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	c.Name = s.e.currentName(c)
 	detached := make(chan struct{})
 	go func() {
 		_ = s.wires.close() // what stays of it, the next command or reconcile finds
@@ -339,7 +339,11 @@ func (s *starter) exited(exit int, failed error) {
 		}
 		return
 	}
-	_ = s.e.writeRecord(c)
+	_ = s.e.changeRecord(c.ID, func(now *Container) error {
+		c.Name, c.HostConfig = now.Name, now.HostConfig // renamed, updated since the start
+		*now = *c
+		return nil
+	})
 	os.RemoveAll(s.e.runDir(c.ID))
 }
 

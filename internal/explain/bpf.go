@@ -24,6 +24,20 @@ func attachedPrograms(fd int) int {
 	return len(r.Programs)
 }
 
+// readSecurebits is nil if they cannot be had.
+func readSecurebits(pid int) *Securebits {
+	const firstPIDNS = 0xEFFFFFFC // PROC_PID_INIT_INO: what a BPF iterator's pids are of
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) != nil || st.Ino != firstPIDNS {
+		return nil
+	}
+	bits, err := securebits(pid)
+	if err != nil {
+		return nil
+	}
+	return newSecurebits(bits)
+}
+
 // securebits reads a process's securebits, which /proc does not show: by a BPF iterator over the tasks (Linux 5.8) that is
 // gone when it has been read. The pid is of the first pid namespace. The calls are made here and BTF is searched
 // as it streams by, since ebpf.NewProgram would decode all of the kernel's BTF: 100 ms.

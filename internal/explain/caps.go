@@ -183,18 +183,6 @@ func (m *machine) capabilities(t *target) Capabilities {
 	if p.Seccomp >= 0 && p.Seccomp <= 2 {
 		c.Seccomp = [...]string{"disabled", "strict", "filter"}[p.Seccomp]
 	}
-	const firstPIDNS = 0xEFFFFFFC // PROC_PID_INIT_INO
-	if m.self.NS[KindPID] != firstPIDNS {
-		return c.compare(p) // our pids are not what a BPF iterator sees
-	}
-	if bits, err := securebits(p.PID); err == nil {
-		c.Securebits = newSecurebits(bits)
-	}
-	return c.compare(p)
-}
-
-// compare finds what differs from the default.
-func (c Capabilities) compare(p *Process) Capabilities {
 	have := p.Caps.Permitted | p.Caps.Bounding
 	for _, n := range (have &^ dockerDefault).numbers() {
 		c.Extra = append(c.Extra, CapNote{capName(n), capAllows(n), p.Caps.Permitted&(1<<n) != 0})

@@ -438,7 +438,7 @@ const maxGroups = 100000
 
 // Groups lists the machine's cgroups, hierarchy by hierarchy.
 func Groups(known []Container) (*Snapshot, error) {
-	m, err := scan(known)
+	m, err := scan(known, true)
 	if err != nil {
 		return nil, err
 	}

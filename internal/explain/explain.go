@@ -64,7 +64,12 @@ func Gather(o Options) (*Facts, error) {
 			return nil, fmt.Errorf("--view: %q is not one of %s", v, strings.Join(Views, ", "))
 		}
 	}
-	m, err := scan(o.Containers)
+	var bits chan *Securebits
+	if o.wants("capabilities") {
+		bits = make(chan *Securebits, 1)
+		go func() { bits <- readSecurebits(o.PID) }() // while the processes are read
+	}
+	m, err := scan(o.Containers, false)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +83,20 @@ func Gather(o Options) (*Facts, error) {
 		f.Name = t.p.Container
 	}
 	m.gather(t, o, f)
+	if bits != nil {
+		got := <-bits
+		if f.Capabilities != nil {
+			f.Capabilities.Securebits = got
+		}
+	}
 	f.Command = t.p.Command
 	return f, nil
 }
 
+func (o *Options) wants(view string) bool { return o.Views == nil || slices.Contains(o.Views, view) }
+
 func (m *machine) gather(t *target, o Options, f *Facts) {
-	want := func(v string) bool {
-		return o.Views == nil || slices.Contains(o.Views, v) || slices.Contains(o.Views, "security")
-	}
+	want := func(v string) bool { return o.wants(v) || o.wants("security") }
 	var wg sync.WaitGroup
 	if want("network") {
 		wg.Go(func() { f.Network = m.network(t) })
@@ -111,15 +122,15 @@ func (m *machine) gather(t *target, o Options, f *Facts) {
 		f.Users = &u
 	}
 	wg.Wait()
-	if want("security") && (o.Views == nil || slices.Contains(o.Views, "security")) {
+	if o.wants("security") {
 		f.Security = findings(f)
 	}
-	f.only(o.Views)
+	f.only(o)
 }
 
 // only forgets what was gathered for the findings alone.
-func (f *Facts) only(views []string) {
-	drop := func(v string) bool { return views != nil && !slices.Contains(views, v) }
+func (f *Facts) only(o Options) {
+	drop := func(v string) bool { return !o.wants(v) }
 	if drop("processes") {
 		f.Processes = nil
 	}
@@ -148,7 +159,7 @@ func (m *machine) target(pid int) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, noProcess(err))
 	}
-	p, err := dir.process()
+	p, err := dir.process(make([]byte, 1<<16), true)
 	if err != nil {
 		dir.close()
 		return nil, fmt.Errorf("process %d: %w", pid, noProcess(err))
@@ -336,7 +347,7 @@ func hostname(dir proc) string {
 
 // CapsOf lists processes with capabilities: those of containers, or with all every process that has one.
 func CapsOf(known []Container, all bool) ([]*Process, error) {
-	m, err := scan(known)
+	m, err := scan(known, all)
 	if err != nil {
 		return nil, err
 	}

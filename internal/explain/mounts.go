@@ -169,7 +169,7 @@ func classify(m *Mount, volumes []string) string {
 	switch {
 	case m.Point == "/":
 		return "root"
-	case m.Type == "devtmpfs" && m.Root == "/null" && m.Point != "/dev/null",
+	case m.Root == "/null" && m.Point != "/dev/null", // of the host's /dev, or of the container's own
 		m.Type == "tmpfs" && m.has("ro") && (strings.HasPrefix(m.Point, "/proc/") || strings.HasPrefix(m.Point, "/sys/")) && m.Point != "/sys/fs/cgroup":
 		return "mask"
 	case m.Type == "devtmpfs" && m.Root != "/", m.Type == "devpts" && m.Root != "/":
@@ -372,12 +372,18 @@ func stacked(mount uint64) (depth int, ok bool) {
 	return 0, false
 }
 
-// inThread runs f on a thread that ends with it, so what f changes of the thread (namespaces) is nobody else's.
+// inThread runs f on a thread that ends with it, so what f changes of the thread (namespaces) is nobody else's. The first
+// thread does not end with its goroutine, and is what /proc/self shows: it is kept busy meanwhile.
 func inThread(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			inThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
 		f()
 	}()
 	<-done

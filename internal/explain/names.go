@@ -60,7 +60,7 @@ func (n *Namer) refresh() {
 		if err != nil {
 			continue
 		}
-		if ns := dir.ns("pid"); ns != n.host {
+		if ns := dir.ns("ns/pid"); ns != n.host {
 			n.byNS[ns] = c.Name
 		}
 		dir.close()
@@ -97,7 +97,7 @@ func lastPart(p string) string {
 // TraceFilter says how to tell the events of a process's container from others: by the inode of its pid namespace, or
 // where that is the host's by the container's name.
 func TraceFilter(pid int, known []Container) (pidns uint64, name string, err error) {
-	m, err := scan(known)
+	m, err := scan(known, false)
 	if err != nil {
 		return 0, "", err
 	}

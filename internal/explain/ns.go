@@ -26,6 +26,9 @@ const (
 
 var kinds = [Kinds]string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
+// nsFiles are the links in /proc/PID.
+var nsFiles = [Kinds]string{"ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/time", "ns/user", "ns/uts"}
+
 // firstInode is above every pid (4194304 at most) and below every inode of nsfs (PROC_DYNAMIC_FIRST is 0xF0000000).
 const firstInode = 0xE0000000
 
@@ -102,7 +105,7 @@ func (m *machine) namespaces(t *target) (out []Namespace) {
 			unix.Close(fd)
 		}
 		if kind == "pid" || kind == "time" {
-			if c := t.dir.ns(kind + "_for_children"); c != n.Inode {
+			if c := t.dir.ns("ns/" + kind + "_for_children"); c != n.Inode {
 				n.Children = c
 			}
 		}
@@ -150,7 +153,7 @@ type NamespaceQuery struct {
 
 // Namespaces lists namespaces: of processes, kept by a mount, or known as owner or parent of another.
 func Namespaces(q NamespaceQuery) (*List, error) {
-	m, err := scan(q.Containers)
+	m, err := scan(q.Containers, true)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -109,16 +112,38 @@ func (p proc) readlink(name string) string {
 	return string(b[:n])
 }
 
-// ns is the inode of a namespace link, "pid:[4026531836]".
+// ns is the inode of a namespace link like ns/pid: "pid:[4026531836]".
 func (p proc) ns(name string) uint64 {
-	_, rest, _ := strings.Cut(p.readlink("ns/"+name), ":[")
-	n, _ := strconv.ParseUint(strings.TrimSuffix(rest, "]"), 10, 64)
-	return n
+	var b [64]byte
+	n, err := unix.Readlinkat(p.fd, name, b[:])
+	if err != nil {
+		return 0
+	}
+	var inode uint64
+	for _, d := range b[bytes.IndexByte(b[:n], '[')+1 : n] {
+		if d >= '0' && d <= '9' {
+			inode = 10*inode + uint64(d-'0')
+		}
+	}
+	return inode
 }
 
-// process reads all but the command line.
-func (p proc) process() (*Process, error) {
-	b, err := p.read("status")
+// into reads a file that the kernel makes in one go (status, cgroup) by one call; no process has so many groups or cgroups
+// that buf is too small by much.
+func (p proc) into(buf []byte, name string) ([]byte, error) {
+	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := sys.Read(fd, buf)
+	unix.Close(fd)
+	return buf[:max(n, 0)], err
+}
+
+// process reads all but the command line. A kernel thread's namespaces are those of the first one, and not read unless
+// kernel says so.
+func (p proc) process(buf []byte, kernel bool) (*Process, error) {
+	b, err := p.into(buf, "status")
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +152,21 @@ func (p proc) process() (*Process, error) {
 		return nil, unix.ESRCH
 	}
 	out.Kernel = out.Kernel || out.PID == 2 && out.PPID == 0 || out.PPID == 2
-	for i, k := range kinds {
-		out.NS[i] = p.ns(k)
+	if out.Kernel && out.PID != 2 && !kernel {
+		return out, nil
 	}
-	out.Cgroups = parseCgroups(p.text("cgroup"))
+	for i := range kinds {
+		out.NS[i] = p.ns(nsFiles[i])
+	}
+	b, _ = p.into(buf, "cgroup") // a zombie has none
+	out.Cgroups = parseCgroups(string(b))
 	return out, nil
+}
+
+// statusKeys are read; the others are not worth a string.
+var statusKeys = []string{
+	"Name", "State", "Pid", "PPid", "Tgid", "Uid", "Gid", "Groups", "NSpid", "Kthread", "Threads",
+	"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
 }
 
 // parseStatus reads /proc/PID/status; the kernel escapes line ends and backslashes in Name (proc_pid_status(5)).
@@ -139,6 +174,9 @@ func parseStatus(b []byte) *Process {
 	p := &Process{Filters: -1}
 	for line := range bytes.Lines(b) {
 		k, v, _ := bytes.Cut(line, []byte(":"))
+		if !slices.Contains(statusKeys, string(k)) {
+			continue
+		}
 		val := strings.Trim(string(v), " \t\n")
 		switch string(k) {
 		case "Name":
@@ -227,8 +265,9 @@ type Container struct {
 	PID  int
 }
 
-// scan reads all processes. Those that end meanwhile are left out.
-func scan(known []Container) (*machine, error) {
+// scan reads all processes, and of kernel threads all but the namespaces unless kernel says so. Processes that end meanwhile
+// are left out.
+func scan(known []Container, kernel bool) (*machine, error) {
 	if err := checkProc(); err != nil {
 		return nil, err
 	}
@@ -236,21 +275,31 @@ func scan(known []Container) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	found := make([]*Process, len(names))
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), 4) {
+		wg.Go(func() {
+			buf := make([]byte, 8192)
+			for i := int(next.Add(1) - 1); i < len(names); i = int(next.Add(1) - 1) {
+				pid, err := strconv.Atoi(names[i].Name())
+				if err != nil {
+					continue
+				}
+				if p, err := openProc(pid); err == nil {
+					found[i], _ = p.process(buf, kernel) // nil: it has ended
+					p.close()
+				}
+			}
+		})
+	}
+	wg.Wait()
 	m := &machine{pid: make(map[int]*Process, len(names))}
-	for _, e := range names {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
+	for _, p := range found {
+		if p != nil {
+			m.all = append(m.all, p)
+			m.pid[p.PID] = p
 		}
-		p, err := openProc(pid)
-		if err != nil {
-			continue
-		}
-		if one, err := p.process(); err == nil {
-			m.all = append(m.all, one)
-			m.pid[pid] = one
-		}
-		p.close()
 	}
 	slices.SortFunc(m.all, func(a, b *Process) int { return a.PID - b.PID })
 	m.self = m.pid[os.Getpid()]
@@ -258,6 +307,11 @@ func scan(known []Container) (*machine, error) {
 		return nil, fmt.Errorf("process %d is not in /proc: it is of another pid namespace", os.Getpid())
 	}
 	m.host = m.hostNamespaces()
+	for _, p := range m.all {
+		if p.Kernel && p.NS[KindPID] == 0 {
+			p.NS = m.host
+		}
+	}
 	m.nameContainers(known)
 	return m, nil
 }

@@ -80,16 +80,16 @@ func inode(n uint64) cell {
 }
 
 func (n *Namespace) shared() cell {
-	with := strings.Join(n.Containers, ", ")
+	with, others := strings.Join(n.Containers, ", "), plural(n.Others, "other process")
 	switch {
 	case n.Host:
 		return cs(yellow, "with the host")
 	case with != "" && n.Others > 0:
-		return cs(yellow, fmt.Sprintf("with %s, %d other processes", with, n.Others))
+		return cs(yellow, fmt.Sprintf("with %s, %s", with, others))
 	case with != "":
 		return cs(yellow, "with ", with)
 	case n.Others > 0:
-		return cs(yellow, fmt.Sprintf("with %d other processes", n.Others))
+		return cs(yellow, "with ", others)
 	}
 	return cs(green, "its own")
 }
@@ -263,6 +263,9 @@ func setText(s CapSet) string {
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
+	}
+	if strings.HasSuffix(what, "s") {
+		what += "e"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
@@ -482,11 +485,22 @@ func (f *Facts) security(p *printer) {
 	}
 	p.title("security", "what it could do to the host, worst first")
 	var rows [][]cell
-	for _, s := range f.Security {
+	for i, s := range f.Security {
 		st := map[Severity]style{Critical: red, High: red, Medium: yellow, Low: dim}[s.Severity]
+		if p.Width > 0 { // sentences are not cut
+			if p.Rows > 0 && p.begin >= p.Rows-2 {
+				p.say(dim, "… %d more (--view shows all)", len(f.Security)-i)
+				break
+			}
+			p.say(st, "%s: %s", s.Severity, s.What)
+			p.say(green, "    %s", s.Flag)
+			continue
+		}
 		rows = append(rows, row(cs(st, s.Severity), c(s.What), cs(green, s.Flag)))
 	}
-	p.table([]string{"", "WHAT", "CLOSED BY"}, rows)
+	if rows != nil {
+		p.table([]string{"", "WHAT", "CLOSED BY"}, rows)
+	}
 }
 
 // Text prints the namespaces of the machine.

@@ -47,7 +47,7 @@ func (l *lines) Event(e store.Event) {
 		fmt.Fprintf(l.w, "%s: Retrying: %v\n", e.ID(), e.Err)
 		return
 	}
-	if e.State == l.last[e.Layer] || e.State == store.Downloading || e.State == store.Extracting {
+	if e.State == l.last[e.Layer] || moving(e.State) {
 		return
 	}
 	l.last[e.Layer] = e.State
@@ -128,12 +128,17 @@ func (b *bars) draw() {
 }
 
 func finished(e store.Event) bool {
-	return e.State == store.PullComplete || e.State == store.AlreadyExists
+	return e.State == store.PullComplete || e.State == store.AlreadyExists || e.State == Pushed || e.State == LayerAlreadyExists
+}
+
+// moving tells a state that says how far it is.
+func moving(s store.State) bool {
+	return s == store.Downloading || s == store.Extracting || s == Pushing
 }
 
 func barLine(e store.Event, cols int) string {
 	line := fmt.Sprintf("%s: %s", e.ID(), e.State)
-	if e.State != store.Downloading && e.State != store.Extracting || e.Total == 0 {
+	if !moving(e.State) || e.Total == 0 {
 		return line
 	}
 	amount := fmt.Sprintf("%s/%s", units.HumanSizeWithPrecision(float64(e.Current), 4), units.HumanSizeWithPrecision(float64(e.Total), 4))

@@ -24,6 +24,11 @@ type CreateOpts struct {
 	NoPivot       bool   // move mount and chroot in place of pivot_root(2)
 	NoNewKeyring  bool
 
+	// Again, where it is not nil, makes the root file system once more (its path, and what ends it), for a trial of a memory limit: a
+	// detached mount given as /proc/self/fd/N cannot be cloned before Linux 6.15.
+	Again func() (path string, done func(), err error)
+	trial bool
+
 	// Run only.
 	Detach    bool // return once the user's program runs
 	Keep      bool // do not delete when it has ended

@@ -57,6 +57,9 @@ func (r *Runtime) makeOnce(o *CreateOpts, create bool) (*making, error) {
 	m := &making{o: o, console: noConsole}
 	err := m.prepare(r)
 	if err == nil {
+		err = r.checkMemory(m.spec, o)
+	}
+	if err == nil {
 		err = m.acquire(r, create)
 	}
 	if err == nil {

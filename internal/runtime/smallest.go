@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A start that fails for want of memory is measured: the same container, with no hooks and no terminal, is brought behind its execve
+// A start that fails for want of memory, and before it starts a container with a limit below a MiB, is measured: the same container, with no hooks and no terminal, is brought behind its execve
 // under one limit after the other, and killed there, by ptrace(2), before its program makes a system call that could be seen.
 // What a limit has to hold depends on the kernel (its page tables and kernel memory, how it batches charges), the number of
 // mounts, the filter and the program, so a table of numbers would not do.
@@ -24,20 +24,40 @@ const memoryStep = 16 << 10
 // memoryMost ends the search: what needs more fails for another reason.
 const memoryMost = 256 << 20
 
+// memorySmall is the limit below which a start is measured first. A program of a few KiB more than its execve needs would begin, and be
+// killed at once without a word.
+const memorySmall = 1 << 20
+
+// memoryLimit is linux.resources.memory.limit, 0 for none.
+func memoryLimit(s *specs.Spec) int64 {
+	if s == nil || s.Linux.Resources == nil || s.Linux.Resources.Memory == nil || s.Linux.Resources.Memory.Limit == nil {
+		return 0
+	}
+	return max(*s.Linux.Resources.Memory.Limit, 0)
+}
+
+// checkMemory refuses a small limit under which the container would not start.
+func (r *Runtime) checkMemory(s *specs.Spec, o *CreateOpts) error {
+	limit := memoryLimit(s)
+	if limit == 0 || limit >= memorySmall || o.trial {
+		return nil
+	}
+	if need := r.smallest(s, o, limit); need != 0 {
+		return &memoryError{inInit(errOOM), limit, need}
+	}
+	return nil
+}
+
 // tooSmall adds to the error of a start which memory limit would have done, if it failed for want of memory.
 func (r *Runtime) tooSmall(err error, s *specs.Spec, o *CreateOpts) error {
-	if s == nil || !noMemory(err) || s.Linux.Resources == nil || s.Linux.Resources.Memory == nil {
+	limit := memoryLimit(s)
+	if limit == 0 || !noMemory(err) {
 		return err
 	}
-	limit := s.Linux.Resources.Memory.Limit
-	if limit == nil || *limit <= 0 {
-		return err
+	if need := r.smallest(s, o, limit); need != 0 {
+		return &memoryError{err, limit, need}
 	}
-	need := r.smallest(s, o, *limit)
-	if need == 0 {
-		return err
-	}
-	return &memoryError{err, *limit, need}
+	return err
 }
 
 type memoryError struct {
@@ -56,6 +76,8 @@ func noMemory(err error) bool {
 		switch e := err.(type) {
 		case *stub.DiedError:
 			return e.Status.Signal() == unix.SIGKILL
+		case *memoryError: // it says so
+			return false
 		case unix.Errno:
 			return e == unix.ENOMEM
 		case interface{ Unwrap() error }:
@@ -100,7 +122,16 @@ func (r *Runtime) smallest(s *specs.Spec, o *CreateOpts, low int64) int64 {
 func (r *Runtime) try(s *specs.Spec, o *CreateOpts, limit int64) bool {
 	t := &Runtime{Root: r.Root + "/~try" + pidString()}
 	defer unix.Rmdir(t.Root)
-	m, err := t.makeOnce(&CreateOpts{ID: "try", Bundle: o.Bundle, Spec: trial(s, limit), NoPivot: o.NoPivot, NoNewKeyring: o.NoNewKeyring}, true)
+	c := trial(s, limit)
+	if o.Again != nil {
+		path, done, err := o.Again()
+		if err != nil {
+			return false
+		}
+		defer done()
+		c.Root = &specs.Root{Path: path, Readonly: s.Root.Readonly}
+	}
+	m, err := t.makeOnce(&CreateOpts{ID: "try", Bundle: o.Bundle, Spec: c, NoPivot: o.NoPivot, NoNewKeyring: o.NoNewKeyring, trial: true}, true)
 	if err != nil {
 		return false
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,10 +16,17 @@ type command struct {
 	changed bool
 	line    int // of the file, from 1
 	end     int // the line after want
-	step    int // number of the heading that it stands under
+	step    int // number of the heading that it stands under; atEnd under "## Clean up"
+	block   int
 	only    string
+	has     string // a file that is there
 	numbers bool
 }
+
+const (
+	begin = 0             // before the first step: what the others need
+	atEnd = math.MaxInt32 // always run
+)
 
 type document struct {
 	lines    []string
@@ -29,13 +37,14 @@ var heading = regexp.MustCompile(`^## (\d+)\.`)
 
 func parse(text string) (*document, error) {
 	d := &document{lines: strings.Split(text, "\n")}
-	step, inside := 0, false
+	step, block, inside := begin, 0, false
 	var fence command // what its info string says
 	for i := 0; i < len(d.lines); i++ {
 		l := d.lines[i]
 		switch {
 		case !inside && strings.HasPrefix(l, "```console"):
-			inside, fence = true, command{}
+			block++
+			inside, fence = true, command{block: block}
 			for _, w := range strings.Fields(l)[1:] {
 				switch w {
 				case "v1", "v2":
@@ -43,6 +52,10 @@ func parse(text string) (*document, error) {
 				case "numbers":
 					fence.numbers = true
 				default:
+					if path, ok := strings.CutPrefix(w, "has:"); ok {
+						fence.has = path
+						continue
+					}
 					return nil, fmt.Errorf("line %d: unknown word %q after console", i+1, w)
 				}
 			}
@@ -55,6 +68,8 @@ func parse(text string) (*document, error) {
 		default:
 			if m := heading.FindStringSubmatch(l); m != nil {
 				step, _ = strconv.Atoi(m[1])
+			} else if l == "## Clean up" {
+				step = atEnd
 			}
 		}
 	}
@@ -78,6 +93,27 @@ func (d *document) command(i, step int, fence command) int {
 	c.want, c.end = d.lines[from:i], i
 	d.commands = append(d.commands, &c)
 	return i - 1
+}
+
+// rules are those of each command, in order.
+func (d *document) rules() []rules {
+	exact := map[int]map[string]bool{}
+	for _, c := range d.commands {
+		if exact[c.step] == nil {
+			exact[c.step] = map[string]bool{}
+		}
+		for _, n := range number.FindAllString(c.text, -1) {
+			exact[c.step][n] = true
+		}
+	}
+	all := make([]rules, len(d.commands))
+	for i, c := range d.commands {
+		all[i] = rules{numbers: c.numbers, exact: exact[c.step], bound: map[string]string{}}
+		if i > 0 && d.commands[i-1].block == c.block {
+			all[i].bound = all[i-1].bound
+		}
+	}
+	return all
 }
 
 // render is the file with the output that was printed.

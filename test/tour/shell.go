@@ -20,22 +20,16 @@ type shell struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out chan string // lines
-	dir string
 }
 
 func newShell() (*shell, error) {
-	dir, err := os.MkdirTemp("", "tour-")
-	if err != nil {
-		return nil, err
-	}
 	repo, err := os.Getwd()
 	if err != nil {
 		return nil, err
 	}
-	s := &shell{cmd: exec.Command("bash", "--norc", "--noprofile"), out: make(chan string, 1000), dir: dir}
-	s.cmd.Dir = dir
+	s := &shell{cmd: exec.Command("bash", "--norc", "--noprofile"), out: make(chan string, 1000)}
 	s.cmd.Env = append(os.Environ(), "PATH="+filepath.Join(repo, "bin")+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"TOUR="+repo, "LC_ALL=C.UTF-8", "NO_COLOR=1", "COLUMNS=160", "HISTFILE=")
+		"LC_ALL=C.UTF-8", "NO_COLOR=1", "COLUMNS=160", "HISTFILE=")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -88,7 +82,7 @@ func (s *shell) run(text string) ([]string, error) {
 	}
 }
 
-// close ends what the tour left running in the shell's process group and removes its folder.
+// close ends what the tour left running in the shell's process group.
 func (s *shell) close() {
 	s.in.Close()
 	done := make(chan struct{})
@@ -99,5 +93,4 @@ func (s *shell) close() {
 		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 		<-done
 	}
-	_ = os.RemoveAll(s.dir)
 }

@@ -41,18 +41,33 @@ func TestSame(t *testing.T) {
 	}{
 		{"a\nb", "a\nb", false, true},
 		{"a", "b", false, false},
-		{"pid 1234 ns 4026531836", "pid 99999 ns 4026532001", false, true},
+		{"pid 1234 ns 4026531836", "pid 99 ns 4026532001", false, true},
 		{"pid 1", "pid 2", false, false},
+		{"uid 1000", "uid 1001", false, false}, // stands in a command
+		{"mode 0600", "mode 0644", false, false},
+		{"ns 4026531836 4026531836", "ns 4026532001 4026532001", false, true},
+		{"ns 4026531836 4026531836", "ns 4026532001 4026532002", false, false},
+		{"ns 4026531836 4026531837", "ns 4026532001 4026532001", false, false},
 		{"rx 1", "rx 22.5", true, true},
+		{"10.1.2.3 up", "10.1.2.4 up", false, false},
+		{"10.1.2.3 up", "10.1.2.4 up", true, true},
 		{"a\n…\nz", "a\nb\nc\nz", false, true},
 		{"a\n…", "a", false, true},
 		{"a … z", "a b c z", false, true},
 		{"a … z", "a b c", false, false},
 		{"up 3 seconds  x", "up Less than a second x", false, true},
+		{"12 MB", "1.5 kB", false, true},
+		{"64 MB", "65 MB", false, false},
 	} {
-		if got := same(strings.Split(c.want, "\n"), strings.Split(c.got, "\n"), c.numbers); got != c.same {
+		r := rules{numbers: c.numbers, exact: map[string]bool{"1000": true, "64": true}, bound: map[string]string{}}
+		if got := r.same(strings.Split(c.want, "\n"), strings.Split(c.got, "\n")); got != c.same {
 			t.Errorf("%q against %q: %v", c.want, c.got, got)
 		}
+	}
+	id := strings.Repeat("0123456789ab", 6)[:64]
+	r := rules{bound: map[string]string{}}
+	if !r.same([]string{id}, []string{strings.Repeat("a", 64)}) || r.same([]string{id[:12]}, []string{"bbbbbbbbbbbb"}) {
+		t.Error("a short id is not that of the long one")
 	}
 }
 

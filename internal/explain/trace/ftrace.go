@@ -92,7 +92,7 @@ func (s *ftraceSource) read(deadline time.Time) (Event, bool, error) {
 	for len(s.pending) == 0 {
 		for _, f := range s.cpus {
 			n, err := sys.Read(int(f.Fd()), s.page)
-			if err == unix.EAGAIN {
+			if err == unix.EAGAIN || err == nil && n == 0 {
 				continue
 			}
 			if err != nil {
