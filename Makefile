@@ -5,13 +5,13 @@ DESTDIR ?=
 ARCH    := $(shell $(GO) env GOARCH)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-# vitrun starts at its own entry point (internal/boot), with its heap where one huge page holds it.
+# Both start at their own entry point (internal/boot), with their heap where one huge page holds it.
 ENTRY   := -E vitro/internal/boot.Entry
 HELLO   := internal/hello/image/hello-$(ARCH).tar
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-v2 bench lint install clean help
+.PHONY: run build test test-v2 tour bench lint install clean help
 
 ## run: build, then run the embedded image: a container that reports what it is
 run: build
@@ -19,8 +19,7 @@ run: build
 
 ## build: bin/vitro (engine) and bin/vitrun (OCI runtime), static
 build: $(HELLO)
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vitro
-	GOEXPERIMENT=norandomizedheapbase64 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(ENTRY)' -o bin/ ./cmd/vitrun
+	GOEXPERIMENT=norandomizedheapbase64 $(GO) build -trimpath -ldflags '$(LDFLAGS) $(ENTRY)' -o bin/ ./cmd/vitro ./cmd/vitrun
 
 # The generator runs here, whatever the architecture of the image.
 $(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.go)) go.mod
@@ -34,6 +33,10 @@ test: build
 ## test-v2: the quick tests on a machine with cgroup v2 alone and Linux 6.1 (User-mode Linux, see test/vm/run)
 test-v2: build
 	test/vm/quick
+
+## tour: run every command of docs/tour.md and compare what it prints (TOURFLAGS='-v -step 3', -update writes the file)
+tour: build
+	$(GO) run ./test/tour $(TOURFLAGS)
 
 ## bench: compare with runc, crun, docker, podman and the kernel floor (BENCHFLAGS='-n 50 start rss')
 bench: build

@@ -22,6 +22,13 @@ var budgets = []budget{
 	{"engine", "vitro", []string{"podman"}, 0, 0},
 	{"pull", "vitro", []string{"podman"}, 0.7, 0},
 	{"pull", "vitro", []string{"skopeo+umoci"}, 0.7, 0},
+	{"network/run", "vitro", []string{"docker"}, 0.15, 0},
+	{"network/run", "vitro", []string{"vitro, no network"}, 0, 0},
+	{"network/attach", "vitro", []string{"bare"}, 1.5, 0},
+	{"network/ports", "port 1,001", []string{"the first port"}, 1.2, 0},
+	{"network/connect", "vitro", []string{"docker"}, 1, 0},
+	{"network/transfer", "vitro", []string{"bare veth + bridge"}, 1.05, 0},
+	{"network/transfer", "docker", []string{"bare veth + bridge"}, 0, 0},
 	{"startup", "vitrun", []string{"empty Go"}, 1.5, 0},
 	{"startup", "vitrun", []string{"crun"}, 0, 0},
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -81,9 +82,13 @@ func (b *bench) startPodman(context.Context) (engine, error) {
 	return podmanEngine(path, filepath.Join(b.dir, "podman"), b.id+"-podman"), err
 }
 
-// startDocker starts a daemon of the run's own. Its state is on whatever file system TMPDIR is on; where overlay2 does
-// not work there, vfs does.
+// startDocker starts a daemon of the run's own, without networks.
 func (b *bench) startDocker(ctx context.Context) (engine, error) {
+	return b.startDockerd(ctx, "docker", nil, "--iptables=false", "--ip6tables=false", "--bridge=none")
+}
+
+// startDockerd has the daemon's state on whatever file system TMPDIR is on; where overlay2 does not work there, vfs does.
+func (b *bench) startDockerd(ctx context.Context, name string, enter []string, flags ...string) (engine, error) {
 	e := engine{name: "docker"}
 	client, err := find("docker")
 	if err != nil {
@@ -94,30 +99,29 @@ func (b *bench) startDocker(ctx context.Context) (engine, error) {
 		return e, fmt.Errorf("dockerd: %w", err)
 	}
 	for _, driver := range []string{"overlay2", "vfs"} {
-		if err = b.startDaemon(ctx, daemon, driver); err == nil {
-			e.argv = []string{client, "--host", "unix://" + b.dir + "/docker.sock"}
+		argv := append(append(slices.Clone(enter), daemon, "--storage-driver", driver), flags...)
+		var socket string
+		if socket, err = b.startDaemon(ctx, argv, name+"-"+driver); err == nil {
+			e.argv = []string{client, "--host", "unix://" + socket}
 			return e, nil
 		}
 	}
 	return e, err
 }
 
-func (b *bench) startDaemon(ctx context.Context, daemon, driver string) error {
-	dir := filepath.Join(b.dir, "docker-"+driver)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return err
+func (b *bench) startDaemon(ctx context.Context, argv []string, name string) (socket string, err error) {
+	dir, err := os.MkdirTemp(b.dir, name+"-")
+	if err != nil {
+		return "", err
 	}
 	// The daemon's default configuration may ask for anything: an empty one takes its place.
 	config := filepath.Join(dir, "daemon.json")
 	if err := os.WriteFile(config, []byte("{}\n"), 0o644); err != nil {
-		return err
+		return "", err
 	}
-	socket := b.dir + "/docker.sock"
-	return b.startServer(ctx, []string{
-		daemon, "--config-file", config, "--host", "unix://" + socket, "--data-root", dir + "/data", "--exec-root", dir + "/exec",
-		"--pidfile", dir + "/pid", "--storage-driver", driver, "--iptables=false", "--ip6tables=false", "--bridge=none",
-		"--cgroup-parent", "/" + b.id + "-docker",
-	}, dir+"/log", "unix", socket)
+	socket = dir + "/docker.sock"
+	return socket, b.startServer(ctx, append(argv, "--config-file", config, "--host", "unix://"+socket, "--data-root", dir+"/data",
+		"--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "--cgroup-parent", "/"+b.id+"-docker"), dir+"/log", "unix", socket)
 }
 
 // startServer starts a daemon, waits until it listens, and has it ended by SIGTERM at the end of the run.

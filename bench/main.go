@@ -34,6 +34,11 @@ type part struct {
 	run         func(*bench, context.Context, *table) error
 }
 
+// is: network names all parts network/….
+func (p part) is(name string) bool {
+	return p.name == name || strings.HasPrefix(p.name, name+"/")
+}
+
 // startup comes first: a ratio of another part needs its empty Go program.
 var parts = []part{
 	{"startup", "--version", (*bench).startup},
@@ -43,6 +48,12 @@ var parts = []part{
 	{"exec", "/bin/true in a running container", (*bench).exec},
 	{"engine", "run --rm --network none IMAGE /bin/true (docker: the client's side only, but for time)", (*bench).engine},
 	{"pull", "pull and unpack 9 layers, 21,000 files from a registry on loopback", (*bench).pull},
+	{"network/run", "run --rm IMAGE /bin/true on the default bridge", (*bench).networkRun},
+	{"network/attach", "attach and detach an endpoint with one published port, in the harness", (*bench).networkAttach},
+	{"network/ports", "attach an endpoint that publishes one more port", (*bench).networkPorts},
+	{"network/connect", "1,000 TCP connections from the LAN to a published port", (*bench).networkConnect},
+	{"network/transfer", "iperf3 -n " + transferBytes + " from a container to its host", (*bench).networkTransfer},
+	{"network/many", "300 containers on one bridge by 8 workers", (*bench).networkMany},
 }
 
 func main() {
@@ -52,7 +63,7 @@ func main() {
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: bench [flags] [PART…]")
 		for _, p := range parts {
-			fmt.Fprintf(os.Stderr, "  %-12s %s\n", p.name, p.title)
+			fmt.Fprintf(os.Stderr, "  %-16s %s\n", p.name, p.title)
 		}
 		flag.PrintDefaults()
 	}
@@ -65,7 +76,7 @@ func main() {
 
 func run(n int, jsonFile string, noStrace bool, names []string) error {
 	for _, name := range names {
-		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.is(name) }) {
 			return fmt.Errorf("%s: no such part", name)
 		}
 	}
@@ -86,7 +97,7 @@ func run(n int, jsonFile string, noStrace bool, names []string) error {
 	fmt.Println(machine(n))
 	var tables []table
 	for _, p := range parts {
-		if len(names) > 0 && !slices.Contains(names, p.name) || ctx.Err() != nil {
+		if len(names) > 0 && !slices.ContainsFunc(names, p.is) || ctx.Err() != nil {
 			continue
 		}
 		t := table{Part: p.name, Title: p.title}

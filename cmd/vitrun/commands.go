@@ -17,6 +17,7 @@ func commands() []command {
 	return []command{
 		{"create", "create a container", id, 1, 1, true, createOptions, (*app).create},
 		{"delete", "delete what a container holds", id, 1, 1, true, deleteOptions, (*app).delete},
+		{"events", "print what a container uses, and when it runs out of memory, as JSON", id, 1, 1, true, eventsOptions, (*app).events},
 		{"exec", "execute a new process inside a container", id + " <command> [arguments...]", 1, -1, false, execOptions, (*app).exec},
 		{"features", "show the enabled features as JSON", "", 0, 0, true, noOptions, (*app).features},
 		{"kill", "send a signal (default: SIGTERM) to a container's init process", id + " [signal]", 1, 2, true, killOptions, (*app).kill},
@@ -29,6 +30,7 @@ func commands() []command {
 		{"spec", "write a config.json to start from", "", 0, 0, true, specOptions, (*app).spec},
 		{"start", "execute the user's process in a created container", id, 1, 1, true, noOptions, (*app).start},
 		{"state", "print the state of a container as JSON", id, 1, 1, true, noOptions, (*app).state},
+		{"update", "change the limits of a container", id, 1, 1, true, updateOptions, (*app).updateCommand},
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"time"
 )
 
 // values are the options of all commands.
@@ -20,6 +21,10 @@ type values struct {
 	cwd, user, process, cgroup string
 	tty, noNewPrivs            bool
 	ignorePaused               bool
+
+	update   resources
+	stats    bool
+	interval time.Duration
 }
 
 // option is one flag. arg is the name of its value in the help, "" for a switch.

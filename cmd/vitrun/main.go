@@ -101,7 +101,7 @@ func (a *app) fatal(err error) {
 	if a.logFD >= 0 {
 		_ = sys.WriteAll(a.logFD, a.record("error", msg))
 	}
-	line := msg + "\n"
+	line := oneLine(msg) + "\n"
 	if !strings.HasPrefix(msg, "vitrun") {
 		line = "vitrun: " + line
 	}
@@ -110,6 +110,27 @@ func (a *app) fatal(err error) {
 	}
 	_ = sys.WriteAll(2, []byte(line))
 	syscall.Exit(code)
+}
+
+// oneLine writes control characters as Go does: names and arguments are anybody's, and stderr may be a terminal.
+func oneLine(msg string) string {
+	var b []byte
+	for i := range len(msg) {
+		switch c := msg[i]; {
+		case c < ' ' || c == 0x7f:
+			if b == nil {
+				b = append(make([]byte, 0, len(msg)+16), msg[:i]...)
+			}
+			q := strconv.Quote(msg[i : i+1])
+			b = append(b, q[1:len(q)-1]...)
+		case b != nil:
+			b = append(b, c)
+		}
+	}
+	if b == nil {
+		return msg
+	}
+	return string(b)
 }
 
 // record is one line of --log, as logrus writes it: callers parse it.
@@ -137,7 +158,7 @@ func (a *app) note(level, msg string) {
 		}
 		return
 	}
-	_ = sys.WriteAll(2, []byte("vitrun: "+level+": "+msg+"\n"))
+	_ = sys.WriteAll(2, []byte("vitrun: "+level+": "+oneLine(msg)+"\n"))
 }
 
 // runtime is the folder of containers that --root names.

@@ -62,7 +62,7 @@ func writeState(w *jsonx.Writer, s *runtime.State) {
 	w.EndObject()
 }
 
-func sortedKeys(m map[string]string) []string {
+func sortedKeys[T any](m map[string]T) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		i := len(keys)

@@ -143,6 +143,7 @@ func TestBadInput(t *testing.T) {
 		"empty id":       {good, nil, " ", "container id cannot be empty"},
 		"dots":           {good, nil, "..", "invalid container ID format: .."},
 		"slash":          {good, nil, "a/b", "invalid container ID format: a/b"},
+		"control":        {good, nil, "a\n\x1b[m", `invalid container ID format: a\n\x1b[m`},
 		"missing rootfs": {func(s *specs.Spec) { s.Root.Path = "nope" }, nil, "", "root.path (DIR/nope): no such file or directory"},
 		"not in PATH":    {func(s *specs.Spec) { s.Process.Args[0] = "foo" }, nil, "", `unable to start container process: exec: "foo": executable file not found in $PATH`},
 		"not there":      {func(s *specs.Spec) { s.Process.Args[0] = "/foo" }, nil, "", `unable to start container process: exec: "/foo": stat /foo: no such file or directory`},

@@ -17,6 +17,9 @@ type planner struct {
 	g   *Group
 	fd  plan.Slot // the file that is being written
 	err error     // the first refusal
+
+	updating bool // Update: writes are collected in place of ops
+	writes   []setting
 }
 
 // Plan appends the parent's ops: make the folders, fill cpuset, set limits and device rules; on v2 also open g.FD. Unless
@@ -122,6 +125,10 @@ func (p *planner) open(do plan.Doer, file string) *plan.Op {
 
 // write appends open, write, close. The errnos in missing are tolerated when the file is opened: the kernel has no such file.
 func (p *planner) write(field, file, value string, missing ...unix.Errno) {
+	if p.updating {
+		p.writes = append(p.writes, setting{field: field, file: file, value: value, missing: missing})
+		return
+	}
 	p.Field(field, file)
 	o := p.open(plan.Parent, file)
 	for _, e := range missing {

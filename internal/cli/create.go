@@ -19,6 +19,7 @@ func createCmd(a *app) *cobra.Command {
 	f := &runFlags{}
 	run := runCmdFor(a, f)
 	cmd := &cobra.Command{Use: "create [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create a new container", Args: run.Args}
+	cmd.Flags().SetNormalizeFunc(run.Flags().GetNormalizeFunc()) // Docker's other names of flags
 	run.Flags().VisitAll(func(flag *pflag.Flag) {
 		switch flag.Name {
 		case "detach", "sig-proxy", "detach-keys", "plan":

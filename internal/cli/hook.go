@@ -159,7 +159,8 @@ func (f *hookFlags) detach(ctx context.Context, m *network.Manager, id string) e
 		return nil
 	}
 	if err == nil && n.Labels[hookLabel] != "" {
-		err = m.Remove(ctx, n.ID)
+		err = m.Remove(ctx, n.Name)
+		lastTable(ctx, m, err)
 	}
 	if errors.Is(err, network.ErrInUse) || errors.Is(err, network.ErrNotFound) {
 		return nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
 
@@ -87,10 +89,33 @@ func printInspect(cmd *cobra.Command, found []any, format string) error {
 		return err
 	}
 	for _, v := range found {
-		if err := t.Execute(w, v); err != nil {
+		b, err := executeTyped(t, v)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, b)
 	}
 	return nil
+}
+
+// executeTyped has the fields' names in Go and, as Docker, in JSON (.HostConfig.Dns).
+func executeTyped(t *template.Template, v any) (string, error) {
+	var b strings.Builder
+	failed := t.Execute(&b, v)
+	if failed == nil {
+		return b.String(), nil
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var m any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return "", err
+	}
+	b.Reset()
+	if t.Option("missingkey=error").Execute(&b, m) != nil {
+		return "", failed
+	}
+	return b.String(), nil
 }

@@ -158,8 +158,8 @@ func parseNetwork(arg string) (a engine.Attachment, err error) {
 	return a, setIPs(&a, ip, ip6)
 }
 
-// openPorts says on a terminal where a container's ports are open.
-func openPorts(w io.Writer, e *engine.Engine, c *engine.Container) {
+// openPorts says on a terminal where a container's ports are open. eol is "\r\n" on one in raw mode.
+func openPorts(w io.Writer, e *engine.Engine, c *engine.Container, eol string) {
 	if !term.IsTerminal(2) || len(c.HostConfig.PortBindings) == 0 && !c.HostConfig.PublishAllPorts {
 		return
 	}
@@ -169,7 +169,7 @@ func openPorts(w io.Writer, e *engine.Engine, c *engine.Container) {
 	}
 	eps, _ := m.Endpoints(network.Filter{Container: c.ID})
 	for _, l := range portLines(eps) {
-		fmt.Fprintf(w, "port %s is open on %s\r\n", l.key, l.at)
+		fmt.Fprintf(w, "port %s is open on %s%s", l.key, l.at, eol)
 	}
 }
 

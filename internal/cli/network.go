@@ -213,6 +213,7 @@ func removeNetwork(ctx context.Context, m *network.Manager, ref string) error {
 		return err
 	}
 	err = m.Remove(ctx, n.Name)
+	lastTable(ctx, m, err)
 	switch {
 	case errors.Is(err, network.ErrNotFound):
 		return &engine.NetworkNotFoundError{Ref: ref}
@@ -222,9 +223,16 @@ func removeNetwork(ctx context.Context, m *network.Manager, ref string) error {
 		for _, ep := range eps {
 			users = append(users, fmt.Sprintf("name:%q id:%q", ep.Name, ep.ID[:12]))
 		}
-		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", n.Name, strings.Join(users, ", "))
+		return fmt.Errorf("error while removing network: network %s id %s has active endpoints (%s)", n.Name, n.ID, strings.Join(users, ", "))
 	}
 	return err
+}
+
+// lastTable takes the rules away after a removal, if that was the last bridge. The removal stands, whatever becomes of that.
+func lastTable(ctx context.Context, m *network.Manager, removed error) {
+	if removed == nil {
+		_, _ = m.Reconcile(ctx)
+	}
 }
 
 func networkPruneCmd(a *app) *cobra.Command {
@@ -246,6 +254,7 @@ func networkPruneCmd(a *app) *cobra.Command {
 			}
 			gone, err := m.Prune(cmd.Context(), func(n *network.Network) bool { return !match(n) })
 			if len(gone) > 0 {
+				lastTable(cmd.Context(), m, err)
 				fmt.Fprintf(cmd.OutOrStdout(), "Deleted Networks:\n%s\n\n", strings.Join(gone, "\n"))
 			}
 			return err
@@ -308,14 +317,11 @@ func networkReconcileCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "reconcile", Short: "Make links, addresses and rules what the records say, and remove what has no owner", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			e, m, err := a.networks()
+			e, err := a.open()
 			if err != nil {
 				return err
 			}
-			if _, err := e.List(); err != nil { // notes the ends of containers without a monitor
-				return err
-			}
-			r, err := m.Reconcile(cmd.Context())
+			r, err := e.Reconcile(cmd.Context())
 			for _, c := range r.Changes {
 				fmt.Fprintln(cmd.OutOrStdout(), c)
 			}

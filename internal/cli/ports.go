@@ -68,12 +68,16 @@ func printPort(cmd *cobra.Command, eps []*network.Endpoint, port, ref string) er
 // sortedPorts are in the order of the container's ports, then the host's.
 func sortedPorts(eps []*network.Endpoint) []portLine {
 	lines := portLines(eps)
+	sortPorts(lines)
+	return lines
+}
+
+func sortPorts(lines []portLine) {
 	slices.SortFunc(lines, func(a, b portLine) int {
 		an, ap := splitKey(a.key)
 		bn, bp := splitKey(b.key)
 		return cmp.Or(cmp.Compare(an, bn), cmp.Compare(ap, bp), a.at.Compare(b.at))
 	})
-	return lines
 }
 
 // splitKey reads 80/tcp.
@@ -83,56 +87,58 @@ func splitKey(key string) (port int, proto string) {
 	return port, proto
 }
 
-// portsText is the column PORTS of docker ps: neighbours on one address are one range. exposed are shown where they are not
-// published.
+// portsText is the column PORTS of docker ps: what is only exposed, and what is published under its own number, as ranges; then
+// what is published under another.
 func portsText(eps []*network.Endpoint, exposed map[string]struct{}) string {
-	type span struct {
-		addr              netip.Addr // zero: exposed only
-		host, first, last int
-		proto             string
-	}
-	var spans []span
-	published := map[string]bool{}
-	for _, line := range sortedPorts(eps) {
-		published[line.key] = true
-		n, proto := splitKey(line.key)
-		spans = append(spans, span{line.at.Addr(), int(line.at.Port()), n, n, proto})
+	lines, published := sortedPorts(eps), map[string]bool{}
+	for _, l := range lines {
+		published[l.key] = true
 	}
 	for key := range exposed {
 		if !published[key] {
-			n, proto := splitKey(key)
-			spans = append(spans, span{first: n, last: n, proto: proto})
+			lines = append(lines, portLine{key: key})
 		}
 	}
-	slices.SortFunc(spans, func(a, b span) int {
-		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first), cmp.Compare(a.host, b.host))
-	})
-	var merged []span
-	for _, s := range spans {
-		if k := len(merged) - 1; k >= 0 {
-			p := &merged[k]
-			offset := s.first - p.first
-			if p.addr == s.addr && p.proto == s.proto && s.first == p.last+1 && (!s.addr.IsValid() || s.host == p.host+offset) {
-				p.last = s.last
-				continue
-			}
+	sortPorts(lines)
+	var groups, mapped []string
+	last := map[string]*portGroup{} // by address and protocol
+	var open []*portGroup
+	for _, l := range lines {
+		port, proto := splitKey(l.key)
+		if l.at.IsValid() && int(l.at.Port()) != port {
+			mapped = append(mapped, l.at.String()+"->"+l.key)
+			continue
 		}
-		merged = append(merged, s)
-	}
-	slices.SortStableFunc(merged, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	var out []string
-	for _, s := range merged {
-		text := rangeText(s.first, s.last) + "/" + s.proto
-		if s.addr.IsValid() {
-			host := s.addr.String()
-			if s.addr.Is6() {
-				host = "[" + host + "]"
-			}
-			text = host + ":" + rangeText(s.host, s.host+s.last-s.first) + "->" + text
+		at := l.at.Addr().String() + proto
+		if g := last[at]; g != nil && g.last == port-1 {
+			g.last = port
+			continue
 		}
-		out = append(out, text)
+		last[at] = &portGroup{addr: l.at.Addr(), proto: proto, first: port, last: port}
+		open = append(open, last[at])
 	}
-	return strings.Join(out, ", ")
+	for _, g := range open {
+		groups = append(groups, g.String())
+	}
+	return strings.Join(append(groups, mapped...), ", ")
+}
+
+// portGroup is a range of ports on one address, or on none.
+type portGroup struct {
+	addr        netip.Addr
+	proto       string
+	first, last int
+}
+
+func (g *portGroup) String() string {
+	text := rangeText(g.first, g.last)
+	switch {
+	case g.addr.Is6():
+		text = "[" + g.addr.String() + "]:" + text + "->" + text
+	case g.addr.Is4():
+		text = g.addr.String() + ":" + text + "->" + text
+	}
+	return text + "/" + g.proto
 }
 
 func rangeText(first, last int) string {

@@ -92,7 +92,7 @@ func publishedPorts(e *engine.Engine, list []*engine.Live) (map[string][]*networ
 
 func newRow(l *engine.Live, noTrunc bool) psRow {
 	r := psRow{
-		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.Status),
+		ID: l.ID, Image: l.Config.Image, Command: strconv.Quote(l.CommandLine()), Names: l.Name, State: string(l.State()),
 		CreatedAt:  l.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		RunningFor: ago(l.Created), Status: statusText(l), LocalVolumes: "0", Size: "0B",
 	}
@@ -130,7 +130,11 @@ func ago(t time.Time) string { return units.HumanDuration(time.Since(t)) + " ago
 func statusText(l *engine.Live) string {
 	switch l.Status {
 	case engine.Running:
-		return "Up " + units.HumanDuration(time.Since(l.StartedAt))
+		up := "Up " + units.HumanDuration(time.Since(l.StartedAt))
+		if l.Paused {
+			up += " (Paused)"
+		}
+		return up
 	case engine.Exited:
 		return fmt.Sprintf("Exited (%d) %s", l.ExitCode, ago(l.FinishedAt))
 	}
@@ -151,7 +155,7 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 		by[k] = append(by[k], v)
 	}
 	for _, v := range by["status"] {
-		if !slices.Contains([]string{"created", "running", "exited"}, v) {
+		if !slices.Contains([]string{"created", "running", "paused", "exited"}, v) {
 			return nil, fmt.Errorf("invalid filter 'status=%s'", v)
 		}
 	}
@@ -161,7 +165,7 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 		}
 		return any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
 			any("name", func(v string) bool { return strings.Contains(l.Name, strings.TrimPrefix(v, "/")) }) &&
-			any("status", func(v string) bool { return v == string(l.Status) }) &&
+			any("status", func(v string) bool { return v == string(l.State()) }) &&
 			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
 			any("ancestor", func(v string) bool {
 				return v == l.Config.Image || v+":latest" == l.Config.Image || strings.HasPrefix(strings.TrimPrefix(l.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))

@@ -87,6 +87,8 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(runCmd(a), execCmd(a), attachCmd(a), psCmd(a), logsCmd(a), stopCmd(a), killCmd(a), rmCmd(a),
 		imagesCmd(a), rmiCmd(a), pullCmd(a), loadCmd(a), inspectCmd(a), networkCmd(a), portCmd(a), versionCmd(a))
 	root.AddCommand(imageCmd(a), saveCmd(a), pushCmd(a), tagCmd(a), historyCmd(a), cpCmd(a), createCmd(a), startCmd(a), restartCmd(a), waitCmd(a), renameCmd(a), commitCmd(a), diffCmd(a), exportCmd(a), importCmd(a), volumeCmd(a))
+	root.AddCommand(explainCmd(a), nsCmd(a), cgroupCmd(a), capsCmd(a), traceCmd(a))
+	root.AddCommand(updateCmd(a), pauseCmd(a), unpauseCmd(a), statsCmd(a))
 	return root
 }
 
@@ -102,7 +104,8 @@ func versionCmd(a *app) *cobra.Command {
 		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			goVersion, _, _ := strings.Cut(runtime.Version(), "-X:") // the experiments it was built with
+			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, goVersion, runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
 	}

@@ -126,10 +126,16 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 		if err := detached(cmd, client, c); err != nil {
 			return err
 		}
-		openPorts(os.Stderr, e, c)
+		openPorts(os.Stderr, e, c, "\n")
 		return nil
 	}
-	s.started = func() { openPorts(os.Stderr, e, c) }
+	s.started = func() {
+		eol := "\n"
+		if f.Tty && f.Interactive {
+			eol = "\r\n"
+		}
+		openPorts(os.Stderr, e, c, eol)
+	}
 	return s.serve(client)
 }
 

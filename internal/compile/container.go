@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"strings"
 
 	"vitro/internal/plan"
@@ -29,9 +30,15 @@ func Container(in *Input) (*plan.Program, error) {
 		if err := step(); err != nil {
 			return nil, err
 		}
+		if len(c.Ops) > maxOps {
+			return nil, errors.New("mounts, linux.devices, linux.maskedPaths, linux.readonlyPaths: too many: a start is at most " + sys.Itoa(maxOps) + " operations")
+		}
 	}
 	return c.Program, nil
 }
+
+// maxOps: the stub's record numbers an op with 16 bits, as a slot.
+const maxOps = 1<<16 - 1
 
 // before opens what the stub needs from the host's side.
 func (c *c) before() error {

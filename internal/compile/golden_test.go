@@ -226,7 +226,8 @@ var goldens = []struct {
 	{"tmpcopyup", func(*testing.T) *Input {
 		s := slim()
 		addMount(s, "/etc", "tmpfs", "tmpfs", "tmpcopyup", "nosuid", "mode=0700")
-		addMount(s, "/var/lib", "tmpfs", "tmpfs")
+		addMount(s, "/var/lib", "tmpfs", "tmpfs", "sync", "lazytime")
+		addMount(s, "/var/lib", "tmpfs", "", "remount", "async", "rw", "size=1m")
 		return input(s)
 	}},
 	{"binds", func(*testing.T) *Input {

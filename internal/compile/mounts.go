@@ -163,11 +163,50 @@ func (c *c) lateMounts() error {
 	return nil
 }
 
+// remount changes the mount at the destination: what mount_setattr(2) has no flag for is its superblock's. fspick(2) takes a mount's root
+// only, so that a remount of what is no mount fails as mount(2) has it.
 func (c *c) remount(m *mount) {
-	t := c.Slot()
+	t, fs := c.Slot(), c.Slot()
 	c.open(m.dest, unix.O_PATH, 0, t)
+	c.stub(unix.SYS_FSPICK, plan.Val(t), c.Str(""), i(unix.FSPICK_EMPTY_PATH|unix.FSPICK_CLOEXEC)).To(fs).As("remount " + m.Destination)
+	if options := m.superOptions(); len(options) > 0 && !m.isBind() {
+		for _, d := range options {
+			c.fsOption(fs, "remount "+m.Destination, d)
+		}
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_CMD_RECONFIGURE), i(0), i(0), i(0)).As("remount " + m.Destination)
+	}
+	c.close(fs)
 	c.setattr(t, m.AttrSet, m.AttrClr, 0, false)
+	c.setattr(t, m.RecSet, m.RecClr, 0, true)
+	c.propagate(t, m)
 	c.close(t)
+}
+
+// superOptions are the options of the file system, those that mount(2) has flags for among them. "ro" is not: it is the mount's.
+func (m *mount) superOptions() []string {
+	var flags []string
+	for _, f := range [...]uint64{spec.MsSynchronous, spec.MsMandlock, spec.MsDirsync, spec.MsLazytime} {
+		if m.SuperSet&f != 0 {
+			flags = append(flags, spec.SuperName(f))
+		}
+	}
+	if m.Remount {
+		if m.SuperClr&spec.MsRdonly != 0 {
+			flags = append(flags, "rw")
+		}
+		if m.SuperClr&spec.MsSynchronous != 0 {
+			flags = append(flags, "async")
+		}
+		for _, f := range [...]uint64{spec.MsMandlock, spec.MsLazytime} {
+			if m.SuperClr&f != 0 {
+				flags = append(flags, "no"+spec.SuperName(f))
+			}
+		}
+	}
+	if flags == nil {
+		return m.Data
+	}
+	return append(flags, m.Data...)
 }
 
 // bind attaches a clone of the source. In a user namespace the stub clones it itself first: flags of a tree that host root has cloned are not locked, and the
@@ -243,7 +282,7 @@ func (c *c) filesystem(m *mount) {
 	if m.dest == "dev" || keepMode || m.TmpCopyUp {
 		set &^= unix.MOUNT_ATTR_RDONLY // something is still to be written; /dev's turn is in readonlyRoot
 	}
-	tree := c.newFS(m.Type, m.Source, m.Data, set)
+	tree := c.newFS(m.Type, m.Source, m.superOptions(), set)
 	resolve := 0
 	if m.Type == "proc" || m.Type == "sysfs" {
 		resolve = unix.RESOLVE_NO_SYMLINKS // an image whose /proc is a link must not choose where the kernel's files go (CVE-2019-19921)
@@ -302,16 +341,21 @@ func (c *c) newFS(fstype, source string, data []string, attrs uint64) plan.Slot 
 		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str("source"), c.Str(source), i(0)).As("mount " + fstype + ", source " + source)
 	}
 	for _, d := range data {
-		if key, value, ok := strings.Cut(d, "="); ok {
-			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As("mount " + fstype + ", option " + d + c.unmappedHint(key))
-		} else {
-			c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_FLAG), c.Str(key), i(0), i(0)).As("mount " + fstype + ", option " + d)
-		}
+		c.fsOption(fs, "mount "+fstype, d)
 	}
 	c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_CMD_CREATE), i(0), i(0), i(0)).As("mount " + fstype)
 	c.stub(unix.SYS_FSMOUNT, plan.Val(fs), i(unix.FSMOUNT_CLOEXEC), plan.Int(attrs)).To(tree).As("mount " + fstype)
 	c.close(fs)
 	return tree
+}
+
+// fsOption gives a file system context one option.
+func (c *c) fsOption(fs plan.Slot, what, d string) {
+	if key, value, ok := strings.Cut(d, "="); ok {
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_STRING), c.Str(key), c.Str(value), i(0)).As(what + ", option " + d + c.unmappedHint(key))
+	} else {
+		c.stub(unix.SYS_FSCONFIG, plan.Val(fs), i(unix.FSCONFIG_SET_FLAG), c.Str(key), i(0), i(0)).As(what + ", option " + d)
+	}
 }
 
 // unmappedHint explains EINVAL for the ids that a user namespace does not map.

@@ -110,7 +110,7 @@ func (c *c) openNamespaces() error {
 		j := &c.join[k]
 		j.fd = c.Slot()
 		c.Field(fieldAt("linux.namespaces", j.at), j.path)
-		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|cloexec)).To(j.fd)
+		c.Sys(plan.Parent, unix.SYS_OPENAT, i(unix.AT_FDCWD), c.Str(j.path), i(unix.O_RDONLY|unix.O_NONBLOCK|cloexec)).To(j.fd) // a FIFO must not block
 		c.Keep = append(c.Keep, j.fd)
 	}
 	return nil

@@ -72,6 +72,7 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 			if err != nil {
 				return nil, err
 			}
+			e.namesChanged()
 			if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
 				return nil, errors.Join(err, m.Detach(ctx, l.ID, n.ID))
 			}
@@ -91,6 +92,36 @@ func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) (
 		return nil, err
 	}
 	return run.Ports, err
+}
+
+// movePorts publishes the ports of a running container, which has lost the network that they were on, through another one. The
+// interface is made again with the same addresses: connections survive that as a moment without a carrier.
+func (e *Engine) movePorts(ctx context.Context, m *network.Manager, l *Live) error {
+	eps, err := m.Endpoints(network.Filter{Container: l.ID})
+	for _, ep := range eps {
+		n, err := m.Get(ctx, ep.Network)
+		if err != nil {
+			return err
+		}
+		ports, err := e.idlePorts(m, l.ID, n)
+		if err != nil || len(ports) == 0 {
+			continue
+		}
+		r := network.Request{
+			Container: l.ID, Name: l.Name, Network: n.ID, PID: l.PID, IfName: ep.IfName, MAC: ep.MAC, IP4: ep.IP4.Addr(), IP6: ep.IP6.Addr(),
+			Aliases: ep.Aliases, Ports: ports, Reserved: true,
+		}
+		if err := m.Detach(ctx, l.ID, n.ID); err != nil {
+			return err
+		}
+		if _, err = m.Attach(ctx, r); err != nil {
+			r.Ports, r.Reserved = nil, false
+			_, again := m.Attach(ctx, r)
+			return errors.Join(err, again)
+		}
+		return nil
+	}
+	return err
 }
 
 // Disconnect takes a container off a network. With force, a container that is not there is no error if it has an endpoint.
@@ -118,6 +149,10 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 		if err == nil {
 			err = m.Detach(ctx, l.ID, n.ID)
 		}
+		if err == nil && l.Status == Running {
+			err = e.movePorts(ctx, m, l)
+		}
+		e.namesChanged()
 		if err == nil && l.Status == Running {
 			err = e.editHosts(l.Container, gone, nil)
 		}
@@ -172,4 +207,43 @@ func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, 
 		return err
 	}
 	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
+}
+
+// Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
+// plugins undo what they made for containers that do not run.
+func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
+	if _, err := e.List(); err != nil {
+		return network.Report{}, err
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return network.Report{}, err
+	}
+	r, failed := m.Reconcile(ctx)
+	if _, err := os.Stat(e.cniDir()); err != nil {
+		return r, failed
+	}
+	attached, err := e.cni().Attachments("")
+	failed = errors.Join(failed, err)
+	for _, a := range attached {
+		l, err := e.look(a.Container)
+		if err == nil && l.Status == Running {
+			r.Kept++
+			continue
+		}
+		lock, err := e.lock(a.Container, 0)
+		if errors.Is(err, errBusy) { // it is being started
+			r.Kept++
+			continue
+		}
+		if err == nil {
+			defer lock.Close()
+		}
+		if err := e.detach(a.Container); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
+	}
+	return r, failed
 }

@@ -66,7 +66,8 @@ const (
 type Live struct {
 	*Container
 	Status Status
-	PID    int // of the container's init; 0 unless running
+	PID    int  // of the container's init; 0 unless running
+	Paused bool // and frozen
 }
 
 // look finds out about a container: it runs if a process with its pid and start time is there. A container whose monitor
@@ -81,7 +82,7 @@ func (e *Engine) look(id string) (*Live, error) {
 		run, err := readRunState(e.runDir(id))
 		if err == nil && run.alive() {
 			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
-			l.FinishedAt, l.ExitCode = time.Time{}, 0
+			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(id)
 			return l, nil
 		}
 		started := err == nil || !c.StartedAt.IsZero()
@@ -164,6 +165,24 @@ func (e *Engine) abandoned(id string) bool {
 	defer lock.Close()
 	l, err := e.look(id)
 	return err == nil && l.Status != Running && e.removeAll(l.Container, true) == nil
+}
+
+// clearAway removes what a command that was killed left of a container that has a name: its maker had the lock by then.
+func (e *Engine) clearAway(id string) bool {
+	l, err := e.look(id)
+	if err == nil {
+		return l.HostConfig.AutoRemove && l.Status != Running && e.abandoned(id)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false
+	}
+	lock, err := e.lock(id, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	_, err = e.readRecord(id)
+	return errors.Is(err, ErrNotFound) && e.remove(&Container{ID: id}) == nil
 }
 
 // sweep removes a folder without a record: its maker died, or is just making it.

@@ -36,6 +36,9 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 	if l.Status != Running {
 		return nil, nil, fmt.Errorf("container %s is not running", l.ID)
 	}
+	if l.Paused {
+		return nil, nil, fmt.Errorf("container %s is paused, unpause the container before exec", l.ID)
+	}
 	if o.WorkingDir != "" && !path.IsAbs(o.WorkingDir) {
 		return nil, nil, fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", o.WorkingDir)
 	}

@@ -89,6 +89,6 @@ func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
 		}
 		b.Write(line)
 	}
-	own := dns.Hosts([]byte{}, nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname})
-	return os.WriteFile(path, append(b.Bytes(), own...), 0o644)
+	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname})
+	return os.WriteFile(path, all, 0o644)
 }

@@ -80,7 +80,7 @@ func (e *Engine) Inspect(l *Live) Inspect {
 		ResolvConfPath: e.dir(l.ID, "resolv.conf"), HostnamePath: e.dir(l.ID, "hostname"), HostsPath: e.dir(l.ID, "hosts"),
 		LogPath: e.LogPath(l.ID), Driver: pick(l.Driver, overlay), Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
 		State: State{
-			Status: l.Status, Running: l.Status == Running, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
+			Status: l.State(), Running: l.Status == Running, Paused: l.Paused, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,
 			Error: l.Error, StartedAt: stamp(l.StartedAt), FinishedAt: stamp(l.FinishedAt),
 		},
 		HostConfig: InspectHost{

@@ -65,10 +65,18 @@ func (e *Engine) reserve(name, id string) (string, error) {
 			return "", err
 		}
 	}
-	err := e.withLock(namesLock, syscall.LOCK_EX, func() (err error) {
-		if name != "" {
-			return e.link(name, id)
+	link := func() error {
+		return e.withLock(namesLock, syscall.LOCK_EX, func() error { return e.link(name, id) })
+	}
+	if name != "" {
+		var taken *nameTakenError
+		err := link()
+		if errors.As(err, &taken) && e.clearAway(taken.owner) {
+			err = link()
 		}
+		return name, err
+	}
+	err := e.withLock(namesLock, syscall.LOCK_EX, func() (err error) {
 		for try := 0; ; try++ {
 			name = randomName(try)
 			var taken *nameTakenError

@@ -223,7 +223,7 @@ type NetworkContainer struct {
 func InspectNetwork(n *network.Network, eps []*network.Endpoint) NetworkInspect {
 	in := NetworkInspect{
 		Name: n.Name, ID: n.ID, Created: stamp(n.Created), Scope: "local", Driver: n.Driver, EnableIPv6: n.IPv6, Internal: n.Internal,
-		IPAM: IPAM{Driver: "default", Config: []IPAMConfig{}}, Containers: map[string]NetworkContainer{},
+		IPAM: IPAM{Driver: "default", Options: map[string]string{}, Config: []IPAMConfig{}}, Containers: map[string]NetworkContainer{},
 		Options: nonNilMap(n.Options), Labels: nonNilMap(n.Labels),
 	}
 	for _, s := range n.Subnets {

@@ -74,6 +74,7 @@ type HostConfig struct {
 	Memory          int64   // bytes; 0 is no limit
 	MemorySwap      int64   // bytes of memory and swap together; -1 is no limit
 	NanoCpus        int64   // 1e-9 CPUs
+	Limits
 	PidsLimit       int64   // 0 is no limit
 	ConsoleSize     [2]uint `json:",omitempty"` // rows, columns
 	LogConfig       LogConfig

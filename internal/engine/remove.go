@@ -10,7 +10,12 @@ import (
 // remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
 // on the way leaves a folder without a record, which List sweeps.
 func (e *Engine) remove(c *Container) error {
-	err := errors.Join(e.runtime().Delete(c.ID, true), e.detach(c.ID))
+	return errors.Join(e.detach(c.ID), e.erase(c))
+}
+
+// erase is remove for a container that is off its networks.
+func (e *Engine) erase(c *Container) error {
+	err := e.runtime().Delete(c.ID, true)
 	if c.Name != "" {
 		e.unlink(c.Name, c.ID)
 	}

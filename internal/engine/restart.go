@@ -34,7 +34,7 @@ func (e *Engine) StartAgain(ref string, o StartOptions) (*Live, *monitor.Client,
 		return fail(err)
 	}
 	// What a monitor that was killed left.
-	if err := errors.Join(e.runtime().Delete(l.ID, true), os.RemoveAll(e.runDir(l.ID))); err != nil {
+	if err := errors.Join(e.runtime().Delete(l.ID, true), e.detach(l.ID), os.RemoveAll(e.runDir(l.ID))); err != nil {
 		return fail(err)
 	}
 	if err := e.withLock(volumesLock, syscall.LOCK_SH, func() error {
@@ -155,7 +155,7 @@ func (e *Engine) Rename(ref, name string) error {
 	if err := validName(name); err != nil {
 		return err
 	}
-	return e.withLock(namesLock, syscall.LOCK_EX, func() error {
+	err = e.withLock(namesLock, syscall.LOCK_EX, func() error {
 		if err := e.link(name, l.ID); err != nil {
 			return fmt.Errorf("Error when allocating new name: %w", err)
 		}
@@ -174,12 +174,13 @@ func (e *Engine) Rename(ref, name string) error {
 		}
 		return nil
 	})
-}
-
-// currentName is for the monitor, whose own record is as old as the start.
-func (e *Engine) currentName(c *Container) string {
-	if now, err := e.readRecord(c.ID); err == nil {
-		return now.Name
+	if err != nil || l.Status != Running || !l.HostConfig.wired() {
+		return err
 	}
-	return c.Name
+	m, err := e.Networks()
+	if err != nil {
+		return err
+	}
+	defer e.namesChanged()
+	return m.Rename(context.Background(), l.ID, name)
 }

@@ -56,6 +56,9 @@ func (e *Engine) kill(l *Live, sig int) error {
 	if err := p.Signal(syscall.Signal(sig)); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill container %s: %w", shortID(l.ID), err)
 	}
+	if stop, _ := ParseSignal(pick(l.Config.StopSignal, "SIGTERM")); l.Paused && (sig == sigkill || sig == stop) { // as Docker: it is to end
+		return e.resume(l)
+	}
 	return nil
 }
 

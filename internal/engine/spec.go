@@ -109,21 +109,3 @@ func namespaces(mode, netns string) []specs.LinuxNamespace {
 	}
 	return out
 }
-
-func resources(h *HostConfig) *specs.LinuxResources {
-	r := &specs.LinuxResources{Devices: defaultDevices()}
-	if h.Memory > 0 {
-		r.Memory = &specs.LinuxMemory{Limit: &h.Memory}
-		if h.MemorySwap != 0 {
-			r.Memory.Swap = &h.MemorySwap
-		}
-	}
-	if h.NanoCpus > 0 {
-		period, quota := uint64(100_000), h.NanoCpus/10_000 // microseconds
-		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
-	}
-	if h.PidsLimit > 0 {
-		r.Pids = &specs.LinuxPids{Limit: &h.PidsLimit}
-	}
-	return r
-}

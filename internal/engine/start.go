@@ -194,8 +194,7 @@ func (s *starter) launch(req startRequest, io monitor.Stdio) (pid int, err error
 		return 0, err
 	}
 	defer done()
-	opts.Detach, opts.Keep, opts.ConsoleSocket = true, true, io.Console
-	opts.PID = &pid
+	opts.Detach, opts.Keep, opts.ConsoleSocket, opts.PID = true, true, io.Console, &pid
 	rt := s.e.runtime()
 	run := func() error {
 		if s.wires != nil {
@@ -261,7 +260,8 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 	if err != nil {
 		return o, nil, err
 	}
-	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s}, func() { root.Close() }, nil
+	again := func() (string, func(), error) { return e.rootAgain(layers) }
+	return runtime.CreateOpts{ID: c.ID, Bundle: e.dir(c.ID), Spec: s, Again: again}, func() { root.Close() }, nil
 }
 
 // mountRoot makes the root file system: by overlayfs, or, where no overlay can be mounted in the container's folder, by a
@@ -320,20 +320,30 @@ func (s *starter) started(pid int) error {
 // exited notes the end or the failure, and clears away what the container does not need any more.
 func (s *starter) exited(exit int, failed error) {
 	c := s.c
-	c.Name = s.e.currentName(c)
-	_ = s.wires.close() // what stays of it, the next command or reconcile finds
+	detached := make(chan struct{})
+	go func() {
+		_ = s.wires.close() // what stays of it, the next command or reconcile finds
+		close(detached)
+	}()
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	_ = s.e.runtime().Delete(c.ID, true)
+	<-detached // who sees the end may want the ports again
 	if failed != nil {
 		c.Error, c.ExitCode = failed.Error(), FailureCode(failed)
 	} else {
 		c.FinishedAt, c.ExitCode = time.Now().UTC(), exit
 	}
 	if c.HostConfig.AutoRemove {
-		_ = s.e.removeAll(c, true)
+		if s.e.erase(c) == nil {
+			s.e.removeAnonymous(c)
+		}
 		return
 	}
-	c.OOMKilled = failed == nil && oomKilled(c.ID)
-	_ = s.e.runtime().Delete(c.ID, true)
-	_ = s.e.writeRecord(c)
+	_ = s.e.changeRecord(c.ID, func(now *Container) error {
+		c.Name, c.HostConfig = now.Name, now.HostConfig // renamed, updated since the start
+		*now = *c
+		return nil
+	})
 	os.RemoveAll(s.e.runDir(c.ID))
 }
 

@@ -45,55 +45,73 @@ func (l *lowers) close() {
 	}
 }
 
-// stack returns the roots of the layers that make up path in the merged view,
-// top first: one for a file, one or more for a folder, none if it isn't there.
-// It is overlayfs' lookup, and follows no symlink.
-func (l *lowers) stack(path string) ([]int, error) {
-	layers, err := visible(l.fds, ".", path == "")
-	if err != nil {
-		return nil, err
-	}
-	for i := 0; i < len(path) && len(layers) > 0; {
-		next := strings.IndexByte(path[i:], '/')
-		if next < 0 {
-			i = len(path)
-		} else {
-			i += next
-		}
-		if layers, err = visible(layers, path[:i], i == len(path)); err != nil {
-			return nil, err
-		}
-		i++
-	}
-	return layers, nil
+// view is one layer's folder on the way to a path.
+type view struct {
+	root int // the layer's
+	fd   int // O_PATH
 }
 
-// visible returns which of the layers show path; a file only counts if it is
+// stack returns the roots of the layers that make up path in the merged view,
+// top first: one for a file, one or more for a folder, none if it isn't there.
+// It is overlayfs' lookup, and follows no symlink. Each component is looked up
+// in its parent's fd: a whole path each time would cost the cube of an
+// archive's depth. The layer itself alone is an early answer, whatever it has.
+func (l *lowers) stack(path string) (roots []int, err error) {
+	views := make([]view, 0, len(l.fds))
+	for _, fd := range l.fds {
+		views = append(views, view{fd, fd})
+	}
+	if views, err = visible(views, ".", path == ""); err != nil {
+		return nil, err
+	}
+	defer func() { closeViews(views) }()
+	for rest := path; rest != "" && (len(views) > 1 || len(views) == 1 && views[0].root != l.fds[0]); {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		next, err := visible(views, name, rest == "")
+		closeViews(views)
+		if views = next; err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range views {
+		roots = append(roots, v.root)
+	}
+	return roots, nil
+}
+
+func closeViews(views []view) {
+	for _, v := range views {
+		_ = unix.Close(v.fd)
+	}
+}
+
+// visible returns which of the folders show name; a file only counts if it is
 // the last component.
-func visible(layers []int, path string, last bool) ([]int, error) {
-	var out []int
-	for _, root := range layers {
-		fd, err := openBeneath(root, path, unix.O_PATH)
+func visible(in []view, name string, last bool) (out []view, err error) {
+	for _, v := range in {
+		fd, err := openBeneath(v.fd, name, unix.O_PATH)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
 		if err != nil {
+			closeViews(out)
 			return nil, err
 		}
 		var st unix.Stat_t
 		err = unix.Fstat(fd, &st)
 		dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-		opaque := dir && IsOpaque(fd)
-		_ = unix.Close(fd)
-		switch {
-		case err != nil:
-			return nil, err
-		case dir:
-			out = append(out, root)
-		case !IsWhiteout(&st) && len(out) == 0 && last:
-			return []int{root}, nil
+		file := !dir && !IsWhiteout(&st) && len(out) == 0 && last
+		if err == nil && (dir || file) {
+			out = append(out, view{v.root, fd})
+		} else {
+			_ = unix.Close(fd)
 		}
-		if !dir || opaque {
+		if err != nil {
+			closeViews(out)
+			return nil, err
+		}
+		if !dir || IsOpaque(fd) {
 			break
 		}
 	}

@@ -337,11 +337,9 @@ func (m *Monitor) exec(c *conn, request []byte) {
 // container's pid namespace may hold a pipe open for ever; after the end of the init nobody waits for that for long.
 func (m *Monitor) wait() (exit int, killed bool) {
 	var st syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(m.pid, &st, 0, nil)
-		if err != syscall.EINTR {
-			break
-		}
+	_, err := syscall.Wait4(m.pid, &st, 0, nil)
+	for err == syscall.EINTR {
+		_, err = syscall.Wait4(m.pid, &st, 0, nil)
 	}
 	m.mu.Lock()
 	m.ending = true
@@ -357,6 +355,9 @@ func (m *Monitor) wait() (exit int, killed bool) {
 	}
 	if m.log != nil {
 		_ = m.log.Close()
+	}
+	if err != nil { // its status is lost: no success
+		return 255, false
 	}
 	if st.Signaled() {
 		return 128 + int(st.Signal()), true

@@ -26,6 +26,7 @@ type Options struct {
 	TLS        *tls.Config         // nil is the system's
 	Credential auth.CredentialFunc // nil is Docker's config file and its helpers
 	Parallel   int                 // layers at once, 3 if 0
+	Patience   time.Duration       // with a registry that sends nothing, 1 min if 0
 	Backoff    time.Duration       // before the first retry of a broken transfer, then doubled; 250 ms if 0
 	Events     func(store.Event)   // progress, never called twice at once
 }
@@ -41,6 +42,9 @@ type Result struct {
 func Pull(ctx context.Context, s *store.Store, ref image.Reference, o Options) (Result, error) {
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
+	}
+	if o.Patience == 0 {
+		o.Patience = time.Minute
 	}
 	c := newClient(ctx, ref, o)
 	defer c.close()
@@ -100,7 +104,7 @@ func (c *client) pull(ctx context.Context, s *store.Store, ref image.Reference, 
 	res.Image, err = s.Import(ctx, store.ImportOptions{
 		Manifest: b, MediaType: desc.MediaType, Config: config,
 		Names: names, Source: ref.Name() + "@" + res.Digest.String(),
-		Blobs: &source{c: c, backoff: o.Backoff}, Parallel: o.Parallel, Events: o.Events,
+		Blobs: &source{c: c, backoff: o.Backoff, patience: o.Patience}, Parallel: o.Parallel, Events: o.Events,
 	})
 	return res, err
 }
@@ -125,7 +129,7 @@ func (c *client) manifest(ctx context.Context, target string, want v1.Descriptor
 		return d, nil, err
 	}
 	defer rc.Close()
-	b, err := io.ReadAll(io.LimitReader(rc, image.MaxManifest+1))
+	b, err := io.ReadAll(io.LimitReader(&patientReader{rc: rc, patience: c.transport.ResponseHeaderTimeout}, image.MaxManifest+1))
 	switch {
 	case err != nil:
 		return d, nil, fmt.Errorf("manifest %s: %w", target, err)
@@ -153,7 +157,7 @@ func (c *client) config(ctx context.Context, s *store.Store, d v1.Descriptor, o 
 	if b, err := os.ReadFile(s.BlobPath(d.Digest)); err == nil {
 		return b, nil
 	}
-	rc, err := (&source{c: c, backoff: o.Backoff}).Fetch(ctx, d, func(store.Event) {})
+	rc, err := (&source{c: c, backoff: o.Backoff, patience: o.Patience}).Fetch(ctx, d, func(store.Event) {})
 	if err != nil {
 		return nil, err
 	}

@@ -18,11 +18,16 @@ type CreateOpts struct {
 	Spec   *specs.Spec // in place of Bundle/config.json, normalised and validated by Create
 
 	PidFile       string // gets the init's pid in decimal
-	PID           *int   // gets it, too: State knows none of an init that has ended since
+	PID           *int   // gets the init's pid; State has none any more when the init has ended
 	ConsoleSocket string // unix socket that gets the pty's master
 	PreserveFDs   int    // files 3…3+n-1 that the container inherits
 	NoPivot       bool   // move mount and chroot in place of pivot_root(2)
 	NoNewKeyring  bool
+
+	// Again, where it is not nil, makes the root file system once more (its path, and what ends it), for a trial of a memory limit: a
+	// detached mount given as /proc/self/fd/N cannot be cloned before Linux 6.15.
+	Again func() (path string, done func(), err error)
+	trial bool
 
 	// Run only.
 	Detach    bool // return once the user's program runs

@@ -45,8 +45,20 @@ func (r *Runtime) Create(o CreateOpts) error {
 
 // make brings a container to its wait (create) or its execve.
 func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
+	m, err := r.makeOnce(o, create)
+	if err != nil {
+		return nil, r.tooSmall(err, m.spec, o)
+	}
+	return m, nil
+}
+
+// makeOnce is make; on an error nothing is left of m but what it was to be.
+func (r *Runtime) makeOnce(o *CreateOpts, create bool) (*making, error) {
 	m := &making{o: o, console: noConsole}
 	err := m.prepare(r)
+	if err == nil {
+		err = r.checkMemory(m.spec, o)
+	}
 	if err == nil {
 		err = m.acquire(r, create)
 	}
@@ -56,7 +68,7 @@ func (r *Runtime) make(o *CreateOpts, create bool) (*making, error) {
 		}
 	}
 	if err != nil {
-		return nil, m.fail(err)
+		return m, m.fail(err)
 	}
 	return m, nil
 }

@@ -27,7 +27,7 @@ func (r *Runtime) Run(o CreateOpts) (exit int, err error) {
 			return 0, m.fail(inInit(err))
 		}
 		if err := m.release(); err != nil {
-			return 0, m.fail(inInit(m.refusal(err, m.spec.Process.NoNewPrivileges)))
+			return 0, r.tooSmall(m.fail(inInit(m.refusal(err, m.spec.Process.NoNewPrivileges))), m.spec, &o)
 		}
 	}
 	if err := m.hooks(m.spec, poststart, specs.StateRunning); err != nil {

@@ -32,7 +32,7 @@ func (r *Runtime) Start(id string) error {
 		return c.endAfter(err)
 	}
 	if err := c.release(); err != nil {
-		return inInit(c.refusal(err, s.Process.NoNewPrivileges))
+		return r.tooSmall(inInit(c.refusal(err, s.Process.NoNewPrivileges)), s, &CreateOpts{Bundle: c.bundle, NoNewKeyring: c.noKeyring})
 	}
 	if err := c.hooks(s, poststart, specs.StateRunning); err != nil {
 		return c.endAfter(err)

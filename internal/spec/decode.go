@@ -59,6 +59,17 @@ func DecodeProcess(b []byte) (*specs.Process, []Warning, error) {
 	return p, d.Warnings, nil
 }
 
+// DecodeResources reads linux.resources alone, as `update --resources FILE` has it.
+func DecodeResources(b []byte) (*specs.LinuxResources, []Warning, error) {
+	d := newDecoder(b)
+	r := new(specs.LinuxResources)
+	d.linuxResources(r)
+	if err := d.End(); err != nil {
+		return nil, d.Warnings, err
+	}
+	return r, d.Warnings, nil
+}
+
 // DecodeState reads a state, as hooks get it.
 func DecodeState(b []byte) (*specs.State, []Warning, error) {
 	d := newDecoder(b)

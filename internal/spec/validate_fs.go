@@ -32,7 +32,7 @@ func mounts(v *sections, _ ValidateOptions) error {
 			return nul(field + ".source")
 		case hasNUL(m.Type):
 			return nul(field + ".type")
-		case bind && m.Source == "":
+		case bind && m.Source == "" && !o.Remount:
 			return &invalid{field + ".source", "a bind mount needs a source"}
 		case bind && o.TmpCopyUp:
 			return &invalid{field + ".options", "tmpcopyup needs a tmpfs, got a bind mount"}

@@ -67,12 +67,8 @@ func build(name string) (string, error) {
 		return "", err
 	}
 	out := filepath.Join(runDir, "bin", name)
-	flags, env := "-s -w", append(os.Environ(), "CGO_ENABLED=0")
-	if name == "vitrun" { // as the Makefile does
-		flags, env = flags+" -E vitro/internal/boot.Entry", append(env, "GOEXPERIMENT=norandomizedheapbase64")
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", flags, "-o", out, "./cmd/"+name)
-	cmd.Dir, cmd.Env = dir, env
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -E vitro/internal/boot.Entry", "-o", out, "./cmd/"+name)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=norandomizedheapbase64")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/%s: %w\n%s", name, err, b)
 	}

@@ -73,6 +73,7 @@ var unixUsers = [][2]string{
 	{"internal/compile", "constants"},
 	{"internal/engine", "locks, folders by fd"},
 	{"internal/store", "flock, syncfs"},
+	{"internal/explain", "namespace ioctls, openat2, statx, statmount"},
 	{"internal/layer", "xattrs, device nodes and times by fd"},
 	{"internal/monitor", "pidfd, subreaper, terminals"},
 	{"internal/plan", "names of system calls, errnos and flags for the renderer"},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"vitro/internal/network"
 	"vitro/internal/testenv"
 )
 
@@ -38,6 +39,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VITRO_ROOT", root)
 			e.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH"))
 			e.Setenv("BB", archive)
+			e.Setenv("VITRUN", testenv.VitrunPath(t))
 			e.Setenv("TMPDIR", os.TempDir())
 			e.Defer(func() { clean(t, program, root) })
 			cmd := exec.Command(program, "load", "-q", "-i", archive)
@@ -75,8 +77,48 @@ func clean(t *testing.T, program, root string) {
 			t.Errorf("left in %s: %v", d, left)
 		}
 	}
+	cleanNetworks(t, root)
 	if mounts, _ := os.ReadFile("/proc/self/mounts"); bytes.Contains(mounts, []byte(root)) {
 		t.Error("a mount is left")
+	}
+}
+
+// cleanNetworks looks for what networks leave, and removes the bridge and the table that the default network keeps.
+func cleanNetworks(t *testing.T, root string) {
+	m, err := network.Open(network.Options{Root: root, RunRoot: filepath.Join(root, "run")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, glob := range []string{"run/network/endpoints/*", "run/network/leases/*/[^l]*", "run/network/ports/*"} {
+		if left, _ := filepath.Glob(filepath.Join(root, glob)); left != nil {
+			t.Errorf("left: %s", left)
+		}
+	}
+	nets, err := m.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nets {
+		switch n.Name {
+		case network.DefaultNetwork:
+			_ = exec.Command("ip", "link", "del", n.Link).Run() // it may never have been made
+		case network.HostNetwork, network.NoneNetwork:
+		default:
+			t.Errorf("network left: %s", n.Name)
+			if err := m.Remove(t.Context(), n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	_ = exec.Command("nft", "delete", "table", "inet", m.Table()).Run()
+	links, err := exec.Command("ip", "-o", "link").CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip link: %v: %s", err, links)
+	}
+	for line := range strings.Lines(string(links)) {
+		if strings.Contains(line, m.Table()+":") {
+			t.Errorf("link left: %s", line)
+		}
 	}
 }
 

@@ -1,0 +1,306 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity of a finding.
+type Severity int
+
+// From a way out that needs nothing more, to what is merely wider than needed.
+const (
+	Low Severity = iota + 1
+	Medium
+	High
+	Critical
+)
+
+func (s Severity) String() string { return [...]string{"", "low", "medium", "high", "critical"}[s] }
+
+// MarshalText is for JSON.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Finding is something that a container could do to the host, and the flag that closes it.
+type Finding struct {
+	Severity Severity
+	What     string
+	Flag     string
+}
+
+// findings judges the facts; it reads nothing.
+func findings(f *Facts) []Finding {
+	j := judge{f: f, host: map[string]bool{}}
+	hosts := 0
+	for _, n := range f.Namespaces {
+		j.host[n.Kind] = n.Host
+		if n.Host {
+			hosts++
+		}
+	}
+	j.root = f.Users != nil && !f.Users.Own && len(f.Users.IDs) > 1 && f.Users.IDs[1].Outside == 0
+	if hosts == len(f.Namespaces) && f.Mounts != nil && f.Mounts.Root.Entry == "host" {
+		j.add(Critical, "It is a plain process of the host: nothing but its user id and capabilities holds it.", "run it in a container")
+	} else {
+		j.namespaces()
+	}
+	j.capabilities()
+	j.mounts()
+	j.filters()
+	j.limits()
+	j.ports()
+	slices.SortStableFunc(j.out, func(a, b Finding) int { return int(b.Severity - a.Severity) })
+	return j.out
+}
+
+type judge struct {
+	f    *Facts
+	host map[string]bool // namespaces by kind
+	root bool            // uid 0 of the host
+	out  []Finding
+}
+
+func (j *judge) add(s Severity, what, flag string) { j.out = append(j.out, Finding{s, what, flag}) }
+
+// worse is the first for root of the host, else the second.
+func (j *judge) worse(root, other Severity) Severity {
+	if j.root {
+		return root
+	}
+	return other
+}
+
+func (j *judge) namespaces() {
+	h := j.host
+	if h["pid"] {
+		j.add(j.worse(High, Medium), "It sees every process of the host, may end those of its user, and reads what /proc tells about them.", "leave out --pid host")
+	}
+	if h["net"] {
+		j.add(j.worse(High, Medium), "It has the host's network: it takes any port, and reaches services that listen on 127.0.0.1 or abstract sockets only.", "leave out --network host")
+	}
+	if h["ipc"] {
+		j.add(Medium, "It reads and writes the host's shared memory and message queues.", "leave out --ipc host")
+	}
+	if h["uts"] && j.has("SYS_ADMIN") {
+		j.add(Medium, "It can change the host's name.", "leave out --uts host")
+	}
+	if h["cgroup"] {
+		j.add(Low, "It sees the host's tree of cgroups, and so which containers there are.", "--cgroupns private")
+	}
+	if j.root {
+		j.add(Medium, "Its root is the host's root: whatever gets out by a bug of the kernel or over a shared file is root out there.", "--userns (map its ids), or --user with another id")
+	}
+	if m := j.f.Mounts; m != nil {
+		switch {
+		case m.Root.Entry == "host":
+			j.add(j.worse(Critical, High), "It has the host's file tree as its own.", "give it a root file system")
+		case m.Root.Entry == "chroot" && j.has("SYS_CHROOT"):
+			j.add(j.worse(Critical, Medium), "It was put into its root by chroot alone, and leaves it with a second chroot: the old root is still there.", "leave out --no-pivot, or --cap-drop SYS_CHROOT")
+		}
+	}
+}
+
+// has: a capability that it has, or can get by exec of a set-user-ID program. In a user namespace of its own it counts
+// for nothing that belongs to the host.
+func (j *judge) has(name string) bool {
+	c := j.f.Capabilities
+	if c == nil || c.UserNS {
+		return false
+	}
+	set := c.Sets.Permitted
+	if !c.NoNewPrivs {
+		set |= c.Sets.Bounding
+	}
+	return set.has(name)
+}
+
+// dangers of capabilities that are not in Docker's default.
+var dangers = []struct {
+	cap      string
+	severity Severity
+	what     string
+}{
+	{"SYS_MODULE", Critical, "It can load a module into the host's kernel."},
+	{"SYS_ADMIN", Critical, "It can mount the host's disks and change the kernel's settings: CAP_SYS_ADMIN is nearly root of the host."},
+	{"SYS_RAWIO", Critical, "It can write to the host's memory and I/O ports."},
+	{"DAC_READ_SEARCH", High, "It can open every file of the file system that its root is on by handle (open_by_handle_at), outside of its root, too."},
+	{"BPF", High, "It can load BPF programs into the host's kernel."},
+	{"SYS_BOOT", High, "It can reboot the host or load another kernel."},
+	{"PERFMON", Medium, "It can trace the whole host."},
+	{"SYS_TIME", Medium, "It can set the host's clock."},
+	{"SYSLOG", Medium, "It reads the kernel's log and addresses, which helps to attack it."},
+	{"AUDIT_CONTROL", Medium, "It can switch off the host's auditing."},
+	{"MAC_ADMIN", Medium, "It can change the host's access rules."},
+	{"MAC_OVERRIDE", Medium, "It goes past the host's access rules."},
+	{"SYS_RESOURCE", Medium, "It goes over limits and quotas that it shares with the host."},
+	{"SYS_NICE", Low, "It can take the CPUs before others by real-time priority."},
+	{"LINUX_IMMUTABLE", Low, "It can make files of shared folders unchangeable."},
+	{"IPC_LOCK", Low, "It can lock memory, so that the host cannot swap it out."},
+}
+
+func (j *judge) capabilities() {
+	c := j.f.Capabilities
+	if c == nil || c.UserNS {
+		return
+	}
+	if c.Sets.Permitted.count() >= len(capabilities)-3 {
+		j.add(Critical, "It has nearly every capability, in the host's user namespace: it may do what root of the host may.", "leave out --privileged or --cap-add ALL")
+		return
+	}
+	for _, d := range dangers {
+		if j.has(d.cap) {
+			j.add(d.severity, d.what, "--cap-drop "+d.cap)
+		}
+	}
+	if j.has("SYS_PTRACE") && j.host["pid"] {
+		j.add(Critical, "It can trace any process of the host and make it do what it likes.", "--cap-drop SYS_PTRACE, or leave out --pid host")
+	}
+	if j.has("NET_ADMIN") {
+		s, what := Low, "It can reconfigure its own network, and load the kernel's network modules."
+		if j.host["net"] {
+			s, what = High, "It can reconfigure the host's network and firewall."
+		}
+		j.add(s, what, "--cap-drop NET_ADMIN")
+	}
+	if j.has("NET_RAW") {
+		s, what := Low, "It can forge packets (ARP, DNS answers) to other containers of its network."
+		if j.host["net"] {
+			s, what = High, "It can sniff and forge packets on the host's network."
+		}
+		j.add(s, what, "--cap-drop NET_RAW")
+	}
+}
+
+// hostFolders whose change changes the host.
+var hostFolders = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/root", "/var", "/var/lib", "/run", "/opt", "/home"}
+
+// rawDevices are devices that reach past every file system and process.
+var rawDevices = []string{"/sd", "/vd", "/xvd", "/hd", "/nvme", "/mmcblk", "/dm-", "/mapper", "/md", "/loop", "/mem", "/kmem", "/port"}
+
+func (j *judge) mounts() {
+	m := j.f.Mounts
+	if m == nil || m.Root.Entry == "host" {
+		return
+	}
+	sysRO, procRW := false, false
+	for i := range m.Table {
+		mt := &m.Table[i]
+		switch {
+		case mt.Class == "bind":
+			j.bind(mt)
+		case mt.Class == "device":
+			for _, d := range rawDevices {
+				if strings.HasPrefix(mt.Root, d) {
+					j.add(Critical, fmt.Sprintf("It reads and writes the device /dev%s below all file systems.", mt.Root), "leave out --device /dev"+mt.Root)
+					break
+				}
+			}
+		case mt.Type == "devtmpfs" && mt.Root == "/":
+			j.add(High, "It has the host's whole /dev.", "leave out -v /dev:"+mt.Point)
+		case mt.Type == "proc" && mt.Root == "/" && !mt.has("ro"):
+			procRW = true
+		case mt.Type == "proc" && mt.Root == "/sys":
+			sysRO = sysRO || mt.has("ro")
+		case mt.Type == "sysfs" && !mt.has("ro"):
+			j.add(j.worse(High, Low), fmt.Sprintf("It can write to %s: devices, drivers and the kernel's settings.", mt.Point), "leave out --privileged")
+		case (mt.Type == "cgroup" || mt.Type == "cgroup2") && !mt.has("ro") && j.host["cgroup"]:
+			j.add(j.worse(High, Low), fmt.Sprintf("It can write to the host's cgroups at %s (with release_agent that runs programs as root).", mt.Point), "mount it ro, or --cgroupns private")
+		case slices.Contains([]string{"debugfs", "tracefs", "securityfs", "bpf"}, mt.Type):
+			j.add(j.worse(High, Low), fmt.Sprintf("It has the kernel's %s at %s.", mt.Type, mt.Point), "leave out the mount")
+		case mt.Point == "/" && !mt.has("ro"):
+			j.add(Low, "Its root file system can be written: whoever gets in can leave programs there.", "--read-only")
+		}
+	}
+	if procRW && !sysRO {
+		j.add(j.worse(High, Low), "It can write to /proc/sys and /proc/sysrq-trigger: settings of the host's kernel, a reboot.", "leave out --security-opt systempaths=unconfined or --privileged")
+	}
+}
+
+func (j *judge) bind(mt *Mount) {
+	p := mt.HostPath
+	base := p[strings.LastIndexByte(p, '/')+1:]
+	flag := fmt.Sprintf("leave out -v %s:%s", p, mt.Point)
+	switch {
+	case slices.Contains([]string{"docker.sock", "containerd.sock", "podman.sock", "crio.sock"}, base):
+		j.add(Critical, fmt.Sprintf("It commands a container engine over %s, and so starts containers with all rights.", p), flag)
+	case p == "/" && !mt.has("ro"):
+		j.add(Critical, fmt.Sprintf("It writes to the host's whole file tree at %s.", mt.Point), flag)
+	case p == "/":
+		j.add(High, fmt.Sprintf("It reads the host's whole file tree at %s.", mt.Point), flag)
+	case slices.Contains(hostFolders, p) && !mt.has("ro"):
+		j.add(j.worse(Critical, Medium), fmt.Sprintf("It writes to %s of the host: programs or settings that the host trusts.", p), flag+", or add :ro")
+	case (p == "/run" || p == "/var/run") && mt.has("ro"):
+		j.add(High, "It reaches the sockets of the host's services in "+p+".", flag)
+	case p != "" && !mt.has("ro"):
+		j.add(Low, fmt.Sprintf("It writes to %s of the host.", p), fmt.Sprintf("-v %s:%s:ro", p, mt.Point))
+	}
+	if pr := mt.Propagation(); strings.HasPrefix(pr, "shared") {
+		j.add(Medium, fmt.Sprintf("What it mounts below %s appears on the host, too.", mt.Point), fmt.Sprintf("-v %s:%s:rprivate", p, mt.Point))
+	}
+}
+
+// filters are seccomp, no_new_privs, devices, LSM.
+func (j *judge) filters() {
+	c := j.f.Capabilities
+	if c == nil {
+		return
+	}
+	if c.Seccomp == "disabled" {
+		j.add(Medium, "Every system call of the kernel is open to it: a bug in a rare one is a way out.", "leave out --security-opt seccomp=unconfined")
+	}
+	if !c.NoNewPrivs {
+		j.add(Low, "Set-user-ID programs and file capabilities can give its processes more rights than they have.", "--security-opt no-new-privileges")
+	}
+	if strings.HasPrefix(c.LSM, "unconfined") && !j.host["mnt"] {
+		j.add(Low, "AppArmor does not confine it.", "leave out --security-opt apparmor=unconfined")
+	}
+	g := j.f.Cgroup
+	if g == nil || c.UserNS {
+		return
+	}
+	open := slices.Contains(g.Devices, "a *:* rwm") || g.Mode == "v2" && g.DevicesV2 == 0
+	if open && j.has("MKNOD") {
+		j.add(j.worse(Critical, Medium), "It can make and open any device file, the host's disks, too.", "leave out --privileged, or --cap-drop MKNOD")
+	}
+}
+
+func (j *judge) limits() {
+	free := func(what string) bool {
+		if j.f.Cgroup == nil {
+			return true
+		}
+		i := slices.IndexFunc(j.f.Cgroup.Limits, func(l Limit) bool { return l.What == what })
+		return i < 0 || j.f.Cgroup.Limits[i].Unlimited
+	}
+	if free("memory") {
+		j.add(Medium, "It can use up the host's memory; the kernel then kills other processes.", "--memory")
+	}
+	if free("pids") {
+		j.add(Medium, "It can start processes until the host can start no more.", "--pids-limit")
+	}
+	if free("CPU time") {
+		j.add(Low, "It can keep all CPUs busy; others get their share by weight only.", "--cpus")
+	}
+}
+
+func (j *judge) ports() {
+	if j.f.Network == nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, p := range j.f.Network.Ports {
+		name := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		if p.Link == "" && (!p.Host.IsValid() || p.Host.IsUnspecified()) && !seen[name] {
+			seen[name] = true
+			j.add(Low, fmt.Sprintf("Port %s of the host leads to it from every network that the host is on.", name), fmt.Sprintf("-p 127.0.0.1:%d:%d", p.Port, cmpPort(p)))
+		}
+	}
+}
+
+func cmpPort(p Port) int {
+	if p.ToPort == 0 {
+		return p.Port
+	}
+	return p.ToPort
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	var o options
+	flag.BoolVar(&o.update, "update", false, "write the output of the commands into the file")
+	flag.IntVar(&o.step, "step", 0, "run the step of this number (\"## N.\") alone, with what stands before the first and under \"## Clean up\"")
+	flag.BoolVar(&o.verbose, "v", false, "show the commands as they run")
+	flag.Parse()
+	o.file = "docs/tour.md"
+	if flag.NArg() > 0 {
+		o.file = flag.Arg(0)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "tour:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	file            string
+	step            int
+	update, verbose bool
+}
+
+// pureV2 tells whether cgroup2 is the only hierarchy.
+func pureV2() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
+func run(ctx context.Context, o options) error {
+	text, err := os.ReadFile(o.file)
+	if err != nil {
+		return err
+	}
+	doc, err := parse(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.file, err)
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s: its commands make namespaces, links and cgroups: run it as root", o.file)
+	}
+	where, not := "cgroup v1 (or hybrid)", "v2"
+	if pureV2() {
+		where, not = "pure cgroup v2", "v1"
+	}
+	sh, err := newShell()
+	if err != nil {
+		return err
+	}
+	defer sh.close()
+	t := tour{options: o, shell: sh}
+	rules := doc.rules()
+	begun := time.Now()
+	for i, c := range doc.commands {
+		skip := o.step > 0 && c.step != o.step && c.step != begin || ctx.Err() != nil
+		if c.only == not || skip && c.step != atEnd {
+			continue
+		}
+		if err := t.run(c, rules[i]); err != nil {
+			return err
+		}
+		if c.step == begin && t.held < t.ran && !o.update {
+			return fmt.Errorf("%s cannot begin here", filepath.Base(o.file))
+		}
+	}
+	if o.update {
+		if err := os.WriteFile(o.file, []byte(doc.render()), 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("tour: %d commands ran on %s in %.0f s, %d held\n", t.ran, where, time.Since(begun).Seconds(), t.held)
+	if t.held < t.ran && !o.update {
+		return fmt.Errorf("%d commands printed something else than %s shows", t.ran-t.held, filepath.Base(o.file))
+	}
+	return ctx.Err()
+}
+
+// tour counts the commands.
+type tour struct {
+	options
+	shell     *shell
+	ran, held int
+}
+
+func (t *tour) run(c *command, r rules) error {
+	if t.verbose {
+		fmt.Printf("%s:%d: $ %s\n", t.file, c.line, c.text)
+	}
+	got, err := t.shell.run(c.text)
+	if err != nil {
+		return fmt.Errorf("%s:%d: %s: %w", t.file, c.line, c.text, err)
+	}
+	t.ran++
+	switch {
+	case r.same(c.want, got):
+		t.held++
+	case t.update:
+		c.got, c.changed = got, true
+		r.same(got, got) // the words of the block are these now
+	default:
+		fmt.Printf("%s:%d: $ %s\n%s", t.file, c.line, c.text, diff(c.want, got))
+	}
+	return nil
+}
+
+// diff shows both, without the lines at the begin and the end that are the same.
+func diff(want, got []string) string {
+	want, got = slices.Clone(want), slices.Clone(got)
+	for len(want) > 0 && len(got) > 0 && want[0] == got[0] {
+		want, got = want[1:], got[1:]
+	}
+	for len(want) > 0 && len(got) > 0 && want[len(want)-1] == got[len(got)-1] {
+		want, got = want[:len(want)-1], got[:len(got)-1]
+	}
+	var b strings.Builder
+	for _, l := range want {
+		b.WriteString("  - " + l + "\n")
+	}
+	for _, l := range got {
+		b.WriteString("  + " + l + "\n")
+	}
+	return b.String()
+}
