@@ -741,13 +741,28 @@ func (n *nft) apply(w *who) (out []Rule) {
 	}
 	reached := n.reached(chosen)
 	for _, c := range n.order {
-		for _, d := range n.rules[chainKey(c.Table, c.Name)] {
-			if reached[chainKey(c.Table, c.Name)] && chosen(c, d) {
+		rules := slices.DeleteFunc(slices.Clone(n.rules[chainKey(c.Table, c.Name)]), func(d *decoded) bool { return !chosen(c, d) })
+		if !reached[chainKey(c.Table, c.Name)] || idle(c, rules, w) {
+			continue
+		}
+		for _, d := range rules {
+			if len(d.words) > 0 {
 				out = append(out, Rule{familyName(c.Table.Family), Safe(c.Table.Name, 64), Safe(c.Name, 64), hookText(c), strings.Join(d.words, " "), d.packets, d.bytes})
 			}
 		}
 	}
 	return out
+}
+
+// idle: a chain that accepts what it accepts anyway, and names nobody, as other engines' chains do with what is not theirs.
+func idle(c *nftables.Chain, rules []*decoded, w *who) bool {
+	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+		return false
+	}
+	return !slices.ContainsFunc(rules, func(d *decoded) bool {
+		named, _ := d.about(w)
+		return named || len(d.words) > 0 && d.words[len(d.words)-1] != "accept"
+	})
 }
 
 // reached are base chains, and those that an applying rule jumps to.

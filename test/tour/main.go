@@ -39,8 +39,12 @@ type options struct {
 
 // pureV2 tells whether cgroup2 is the only hierarchy.
 func pureV2() bool {
-	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
-	return err == nil
+	return exists("/sys/fs/cgroup/cgroup.controllers")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return path == "" || err == nil
 }
 
 func run(ctx context.Context, o options) error {
@@ -69,7 +73,7 @@ func run(ctx context.Context, o options) error {
 	begun := time.Now()
 	for i, c := range doc.commands {
 		skip := o.step > 0 && c.step != o.step && c.step != begin || ctx.Err() != nil
-		if c.only == not || skip && c.step != atEnd {
+		if c.only == not || skip && c.step != atEnd || !exists(c.has) {
 			continue
 		}
 		if err := t.run(c, rules[i]); err != nil {
@@ -102,9 +106,13 @@ func (t *tour) run(c *command, r rules) error {
 	if t.verbose {
 		fmt.Printf("%s:%d: $ %s\n", t.file, c.line, c.text)
 	}
+	begun := time.Now()
 	got, err := t.shell.run(c.text)
 	if err != nil {
 		return fmt.Errorf("%s:%d: %s: %w", t.file, c.line, c.text, err)
+	}
+	if took := time.Since(begun); t.verbose && took > time.Second {
+		fmt.Printf("%s:%d: %.1f s\n", t.file, c.line, took.Seconds())
 	}
 	t.ran++
 	switch {

@@ -19,6 +19,7 @@ type command struct {
 	step    int // number of the heading that it stands under; atEnd under "## Clean up"
 	block   int
 	only    string
+	has     string // a file that is there
 	numbers bool
 }
 
@@ -51,6 +52,10 @@ func parse(text string) (*document, error) {
 				case "numbers":
 					fence.numbers = true
 				default:
+					if path, ok := strings.CutPrefix(w, "has:"); ok {
+						fence.has = path
+						continue
+					}
 					return nil, fmt.Errorf("line %d: unknown word %q after console", i+1, w)
 				}
 			}
