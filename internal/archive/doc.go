@@ -1,4 +1,4 @@
-// Package archive loads images from tar archives into a store: what `docker save` writes (manifest.json, with the OCI
+// Package archive loads images from tar archives into a store, and saves them ([Save]). It reads what `docker save` writes (manifest.json, with the OCI
 // layout beside it since Docker 25), OCI archives (image-layout.md in a tar), and their kin from podman and skopeo. The
 // archive itself may be compressed with gzip or zstd.
 //
@@ -11,6 +11,7 @@
 //
 // Example:
 //
+//	err = archive.Save(ctx, s, w, archive.Docker, []archive.Saved{{Image: img, Names: names}})
 //	loaded, err := archive.Load(ctx, s, os.Stdin, archive.Options{})
 //	for _, l := range loaded {
 //		fmt.Println(l) // Loaded image: alpine:latest

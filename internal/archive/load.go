@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -244,8 +245,10 @@ func (l *loader) add(ctx context.Context, o store.ImportOptions, names []string)
 	if err != nil {
 		return err
 	}
-	for _, n := range o.Names {
-		l.loaded = append(l.loaded, Loaded{Name: n.Familiar(), ID: img.ID})
+	for _, n := range o.Names { // once, though index.json and manifest.json may both have it
+		if one := (Loaded{Name: n.Familiar(), ID: img.ID}); !slices.Contains(l.loaded, one) {
+			l.loaded = append(l.loaded, one)
+		}
 	}
 	if len(o.Names) == 0 {
 		l.loaded = append(l.loaded, Loaded{ID: img.ID})

@@ -100,7 +100,7 @@ func historyCmd(a *app) *cobra.Command {
 // historyRows has the newest first. Layers below the image's own have no ID of theirs.
 func historyRows(e *engine.Engine, img store.Image, human, noTrunc bool) (rows []historyRow, err error) {
 	chains := img.ChainIDs()
-	for _, h := range img.Config.History {
+	for _, h := range engine.History(img) {
 		r := historyRow{ID: "<missing>", Comment: h.Comment, CreatedBy: strings.ReplaceAll(h.CreatedBy, "\t", " "), CreatedSince: "N/A"}
 		var size int64
 		if !h.EmptyLayer && len(chains) > 0 {

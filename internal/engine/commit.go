@@ -113,13 +113,31 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (diges
 // committedConfig is the image's, with what the container's flags made of it.
 func committedConfig(base image.Config, c *Config) image.Config {
 	out := base
-	out.History = append([]v1.History{}, base.History...)
+	out.History = layerHistory(base)
 	ic := &out.Config
 	ic.User, ic.Env, ic.Cmd, ic.Entrypoint, ic.WorkingDir = c.User, c.Env, c.Cmd, c.Entrypoint, c.WorkingDir
 	ic.Labels, ic.StopSignal, ic.StopTimeout = c.Labels, c.StopSignal, c.StopTimeout
 	ic.Volumes = maps.Clone(c.Volumes)
 	return out
 }
+
+// layerHistory is an image's history, with an entry for each layer: some builders write none.
+func layerHistory(c image.Config) []v1.History {
+	n := len(c.RootFS.DiffIDs)
+	for _, h := range c.History {
+		if !h.EmptyLayer {
+			n--
+		}
+	}
+	var out []v1.History
+	for range max(n, 0) {
+		out = append(out, v1.History{Created: c.Created})
+	}
+	return append(out, c.History...)
+}
+
+// History is an image's history, oldest first, with an entry for each layer.
+func History(img store.Image) []v1.History { return layerHistory(img.Config) }
 
 // Diff lists what a container has changed.
 func (e *Engine) Diff(ctx context.Context, ref string) ([]layer.Change, error) {

@@ -5,6 +5,7 @@
 //	<root>/containers/<id>/{upper,work}     overlayfs' writable layer; or rootfs, a copy, where overlayfs does not work
 //	<root>/containers/<id>/{hosts,hostname,resolv.conf,ID-json.log}
 //	<root>/containers/<id>/networks.json    its networks since the first connect or disconnect, in place of the record's
+//	<root>/volumes/<name>/                  volumes.go
 //	<root>/names/<name>                     symbolic link to the id
 //	<run root>/<id>/state.json              pid and start time of the running process
 //	<run root>/<id>/cni.json                what CNI plugins made

@@ -38,7 +38,6 @@ func (e *Engine) tree(c *Container) (layer.Tree, error) {
 	if t.Root, _, err = m.Open(); err != nil {
 		return t, err
 	}
-	// The root of a detached mount: an fd to list it by.
 	return t, nil
 }
 
@@ -47,15 +46,19 @@ func (e *Engine) tree(c *Container) (layer.Tree, error) {
 type View struct {
 	Root *os.File // O_PATH
 	ns   *os.File // keeps the mounts of a stopped container
+	lock *os.File // and nobody starts that meanwhile
 	c    *Container
 }
 
 // Close takes the view away.
 func (v *View) Close() {
+	v.unmount() // its files may be nil
+	v.lock.Close()
+}
+
+func (v *View) unmount() {
 	v.Root.Close()
-	if v.ns != nil {
-		v.ns.Close()
-	}
+	v.ns.Close()
 }
 
 // OpenView opens the file system of a container that runs, or of one that does not: that is mounted, with its volumes
@@ -78,32 +81,37 @@ func (e *Engine) OpenView(ref string) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
 	}
-	defer lock.Close()
+	v := &View{c: l.Container, lock: lock}
+	if err := e.mountView(v, l.Container); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
+	}
+	return v, nil
+}
+
+// mountView mounts a container that does not run.
+func (e *Engine) mountView(v *View, l *Container) error {
 	img, err := e.Store.Resolve(l.ImageID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	driver := l.Driver
-	root, err := e.mountRoot(l.Container, e.Store.Layers(img), false)
+	root, err := e.mountRoot(l, e.Store.Layers(img), false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer root.Close()
 	if l.Driver != driver {
-		if err := e.writeRecord(l.Container); err != nil {
-			return nil, err
+		if err := e.writeRecord(l); err != nil {
+			return err
 		}
 	}
-	v := &View{c: l.Container}
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with its mount namespace
 		failed <- v.mount(root)
 	}()
-	if err := <-failed; err != nil {
-		return nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
-	}
-	return v, nil
+	return <-failed
 }
 
 // mount attaches the root file system, and the container's mounts in it, in a new mount namespace of this thread.
@@ -131,14 +139,14 @@ func (v *View) mount(root *os.File) (err error) {
 	v.Root, v.ns = os.NewFile(uintptr(fd), "/"), ns
 	for _, m := range sortedMounts(v.c.Mounts) {
 		if err := v.mountIn(m); err != nil {
-			v.Close()
+			v.unmount()
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
 	if v.c.HostConfig.ReadonlyRootfs {
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-			v.Close()
+			v.unmount()
 			return os.NewSyscallError("mount_setattr", err)
 		}
 	}

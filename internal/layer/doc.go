@@ -1,4 +1,5 @@
-// Package layer turns the tar stream of an OCI layer into a tree on disk.
+// Package layer turns the tar stream of an OCI layer into a tree on disk, and
+// what a container has changed in that tree into a layer ([WriteDiff]).
 //
 // Formats: image-spec layer.md (changesets, whiteouts), pax(5)/tar(5), and the
 // kernel's Documentation/filesystems/overlayfs.rst for what a lowerdir is.
@@ -13,6 +14,11 @@
 //	_, err = layer.Apply(ctx, io.TeeReader(r, diffID), dir, layer.ApplyOptions{
 //		Lowers: func(context.Context) ([]string, error) { return lowers, nil },
 //	})
+//
+// [Changes] compares by what stat, listxattr and, where all that is the same,
+// the content say. Overlayfs' upper folder is its guide to what may differ; the
+// content is read in the merged tree, so a folder that the kernel has only
+// noted as moved (redirect_dir) is written whole. Opaque folders stay opaque.
 //
 // # Rules for names
 //

@@ -90,6 +90,9 @@ func sortedNames(d *os.File) ([]string, error) {
 	return names, err
 }
 
+// maxKernelFile bounds a file whose size is not known before it is read, in bytes.
+const maxKernelFile = 16 << 20
+
 // entry writes one entry.
 func (p *packer) entry(dir int, base, name string) (st unix.Stat_t, err error) {
 	if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -102,6 +105,13 @@ func (p *packer) entry(dir int, base, name string) (st unix.Stat_t, err error) {
 		}
 		defer f.Close()
 	}
+	var kernel []byte
+	if f != nil && st.Size == 0 { // procfs and sysfs have content where they have no size
+		if kernel, err = io.ReadAll(io.LimitReader(f, maxKernelFile)); err != nil {
+			return st, fmt.Errorf("%q: %w", name, err)
+		}
+		st.Size = int64(len(kernel))
+	}
 	hdr, err := p.header(dir, base, name, &st)
 	if err != nil {
 		return st, fmt.Errorf("%q: %w", name, err)
@@ -112,7 +122,11 @@ func (p *packer) entry(dir int, base, name string) (st unix.Stat_t, err error) {
 	if err := p.tw.WriteHeader(hdr); err != nil {
 		return st, fmt.Errorf("%q: %w", name, err)
 	}
-	if hdr.Typeflag == tar.TypeReg {
+	switch {
+	case hdr.Typeflag != tar.TypeReg:
+	case kernel != nil:
+		_, err = p.tw.Write(kernel)
+	default:
 		err = p.content(f, hdr.Size)
 	}
 	if err != nil {
