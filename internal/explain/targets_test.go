@@ -120,14 +120,16 @@ func vitroContainer(t *testing.T) int {
 }
 
 func podmanContainer(t *testing.T) int {
-	testenv.Need(t, testenv.Root, testenv.Overlay, testenv.Tool("podman"))
+	testenv.Need(t, testenv.Root, testenv.Overlay, testenv.Tool("podman"), testenv.Tool("runc")) // Debian's crun refuses a hybrid with hugetlb on v2
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp("", "p") // a runroot has 50 characters at most
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	podman := []string{"--root", dir + "/root", "--runroot", dir + "/run", "--tmpdir", dir + "/tmp", "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime-flag=root=" + dir + "/rt"}
-	t.Cleanup(func() { exec.Command("umount", dir+"/root/overlay").Run() })
+	podman := []string{"--root", dir + "/root", "--runroot", dir + "/run", "--tmpdir", dir + "/tmp", "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", runc, "--storage-driver", "vfs", "--runtime-flag=root=" + dir + "/rt"}
 	id := output(t, "podman", append(podman, "run", "-d", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--network", "none", "--rootfs", testenv.Rootfs(t), "/bin/sleep", "998")...)
 	t.Cleanup(func() {
 		output(t, "podman", append(podman, "rm", "-f", "-t", "0", id)...)
