@@ -6,10 +6,10 @@ set -u
 # program:package, where the names differ
 want="runc crun busybox:busybox-static debootstrap skopeo umoci docker-registry conmon jq strace
   qemu-aarch64-static:qemu-user-static gcc ip:iproute2 setfattr:attr setcap:libcap2-bin zstd tmux podman
-  nft:nftables conntrack iptables"
+  nft:nftables conntrack iptables dockerd:docker.io pscap:libcap-ng-utils"
 # for test/net's TestLoad and the bench's network/transfer
 [ -z "${VITRO_TEST_LOAD-}" ] || want="$want nginx:nginx-light wrk iperf3 pgbench:postgresql"
-headers="/usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"
+headers="/usr/lib/cni/bridge:containernetworking-plugins /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"
 
 missing=()
 find_missing() {

@@ -48,14 +48,16 @@ func nftLoaded() bool {
 
 // nft reads the whole rule set once.
 type nft struct {
-	conn  *nftables.Conn
-	sets  map[string]*set // by table and name
-	rules map[string][]*decoded
-	order []*nftables.Chain
+	conn   *nftables.Conn
+	sets   map[string]*set // by table and name
+	listed map[string]bool // tables whose sets are in sets
+	rules  map[string][]*decoded
+	order  []*nftables.Chain
 }
 
 type set struct {
 	*nftables.Set
+	read  bool
 	elems []nftables.SetElement
 }
 
@@ -68,7 +70,7 @@ func readNFT() (*nft, error) {
 		return nil, err
 	}
 	defer conn.CloseLasting()
-	n := &nft{conn: conn, sets: map[string]*set{}, rules: map[string][]*decoded{}}
+	n := &nft{conn: conn, sets: map[string]*set{}, listed: map[string]bool{}, rules: map[string][]*decoded{}}
 	chains, err := conn.ListChains()
 	if err != nil {
 		return nil, err
@@ -95,17 +97,20 @@ func chainKey(t *nftables.Table, name string) string {
 }
 
 func (n *nft) set(t *nftables.Table, name string) *set {
-	key := chainKey(t, name)
-	if s, ok := n.sets[key]; ok {
-		return s
+	if table := chainKey(t, ""); n.conn != nil && !n.listed[table] {
+		n.listed[table] = true
+		list, _ := n.conn.GetSets(t) // one that is gone is printed by name
+		for _, s := range list {
+			s.Table = t
+			n.sets[chainKey(t, s.Name)] = &set{Set: s}
+		}
 	}
-	var out *set
-	if s, err := n.conn.GetSetByName(t, name); err == nil {
-		out = &set{Set: s}
-		out.elems, _ = n.conn.GetSetElements(s)
+	s := n.sets[chainKey(t, name)]
+	if s != nil && !s.read {
+		s.read = true
+		s.elems, _ = n.conn.GetSetElements(s.Set)
 	}
-	n.sets[key] = out
-	return out
+	return s
 }
 
 // operand is what a register holds: the name of a field, or a constant.

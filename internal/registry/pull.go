@@ -109,7 +109,7 @@ func (c *client) pull(ctx context.Context, s *store.Store, ref image.Reference, 
 	return res, err
 }
 
-// checkPlatform refuses an image that a given --platform does not fit, as Docker does.
+// checkPlatform refuses an image that a given --platform does not fit, and without one another system's, as Docker does.
 func checkPlatform(config []byte, want image.Platform, asked bool) error {
 	c, err := image.DecodeConfig(config)
 	if err != nil {
@@ -118,6 +118,9 @@ func checkPlatform(config []byte, want image.Platform, asked bool) error {
 	if asked && c.OS != "" && !image.Matches(want, c.Platform) {
 		return fmt.Errorf("the image does not match the specified platform: wanted %s, actual %s",
 			image.FormatPlatform(want), image.FormatPlatform(c.Platform))
+	}
+	if !asked && c.OS != "" && c.OS != want.OS {
+		return fmt.Errorf("image operating system %q cannot be used on this platform: operating system is not supported", c.OS)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ var kinds = []struct {
 	want  string // in the file
 	got   string // in what was printed; "" is the word itself
 	bound bool   // equal words in a block stay equal, different ones different
+	exact bool   // not if the number stands in a command of the step: it is meant
 }{
 	{want: `\b[0-9a-f]{64}\b`, got: `[0-9a-f]{64}`, bound: true},
 	{want: `\b[0-9a-f]{12}\b`, got: `[0-9a-f]{12}`, bound: true},
@@ -23,8 +24,8 @@ var kinds = []struct {
 	{want: `\b(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?\b`, got: `(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?`},
 	{want: `\b\d+(?:\.\d+)? ?(?:ns|µs|ms|s)\b`, got: `\d+(?:\.\d+)? ?(?:ns|µs|ms|s)`},
 	{want: `\b\d+(?:\.\d+)? ?(?:[kKMG]i?)?B\b`, got: `\d+(?:\.\d+)? ?(?:[kKMG]i?)?B`},
-	{want: `\b\d{1,3}(?:\.\d{1,3}){3}\b`},  // an address is meant
-	{want: `\b[1-9]\d{2,8}\b`, got: `\d+`}, // pids, inodes, counters
+	{want: `\b\d{1,3}(?:\.\d{1,3}){3}\b`},               // an address is meant
+	{want: `\b[1-9]\d{2,8}\b`, got: `\d+`, exact: true}, // pids, inodes, counters
 }
 
 var (
@@ -45,7 +46,7 @@ func alternatives() string {
 // rules say how the output of one command is compared.
 type rules struct {
 	numbers bool              // every number may differ
-	exact   map[string]bool   // numbers that stand in the commands of the step: they are meant
+	exact   map[string]bool   // numbers that stand in the commands of the step
 	bound   map[string]string // of the block: word of the file → word printed, and back with a 0 byte in front
 }
 
@@ -78,7 +79,7 @@ func (r rules) pattern(line string) (re *regexp.Regexp, bound []string) {
 			k++
 		}
 		kind := kinds[k]
-		if kind.got == "" || !kind.bound && r.exact[number.FindString(text)] {
+		if kind.got == "" || kind.exact && r.exact[number.FindString(text)] {
 			continue
 		}
 		plain(line[at:m[0]])
