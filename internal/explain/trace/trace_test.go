@@ -178,7 +178,7 @@ func TestObjectIsFresh(t *testing.T) {
 	}
 	out := filepath.Join(t.TempDir(), "exec.bpf.o")
 	for _, c := range [][]string{
-		{"clang", "-O2", "-g", "-target", "bpf", "-Wall", "-I/usr/include/x86_64-linux-gnu", "-c", "exec.bpf.c", "-o", out},
+		{"clang", "-O2", "-g", "-target", "bpf", "-Wall", "-fdebug-compilation-dir=.", "-I/usr/include/x86_64-linux-gnu", "-c", "exec.bpf.c", "-o", out},
 		{"llvm-strip", "-g", out},
 	} {
 		if b, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
