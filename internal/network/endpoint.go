@@ -374,15 +374,12 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	if f.Network != "" {
 		errs = append(errs, m.moveDefaultRoute(f.Container))
 	}
-	return errors.Join(append(errs, m.leave())...)
+	return errors.Join(errs...)
 }
 
-// leave: the default network of the default root stays up, as docker0 does. A folder elsewhere may be deleted without a word to
-// us: its bridge goes with the last endpoint, and the table if no network needs it. Attach makes both again.
+// leave takes the bridge of the default network down, which stays between containers as docker0 does, and the table if no network needs
+// it. Attach makes both again.
 func (m *Manager) leave() error {
-	if !m.guest {
-		return nil
-	}
 	eps, err := m.endpoints(Filter{})
 	if err != nil || len(eps) > 0 {
 		return err
