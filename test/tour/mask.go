@@ -23,7 +23,7 @@ var kinds = []struct {
 	{want: `\b\d\d:\d\d:\d\d(?:\.\d+)?\b`, got: `\d\d:\d\d:\d\d(?:\.\d+)?`},
 	{want: `\b(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?\b`, got: `(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?`},
 	{want: `\b\d+(?:\.\d+)? ?(?:ns|µs|ms|s)\b`, got: `\d+(?:\.\d+)? ?(?:ns|µs|ms|s)`},
-	{want: `\b\d+(?:\.\d+)? ?(?:[kKMG]i?)?B\b`, got: `\d+(?:\.\d+)? ?(?:[kKMG]i?)?B`},
+	{want: `\b\d+(?:\.\d+)? ?(?:[kKMG]i?)?B\b`, got: `\d+(?:\.\d+)? ?(?:[kKMG]i?)?B`, exact: true},
 	{want: `\b\d{1,3}(?:\.\d{1,3}){3}\b`},               // an address is meant
 	{want: `\b[1-9]\d{2,8}\b`, got: `\d+`, exact: true}, // pids, inodes, counters
 }
