@@ -29,10 +29,11 @@ $(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.
 test: build
 	test/deps.sh
 	$(GO) run ./internal/testenv/leakcheck $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
+	test/vm/tests quick
 
-## test-v2: the quick tests on a machine with cgroup v2 alone and Linux 6.1 (User-mode Linux, see test/vm/run)
+## test-v2: the tests of runtime and cgroups, and the tour, on a virtual machine with cgroup v2 alone (VM_MACHINE=uml or qemu; test/vm/run --help)
 test-v2: build
-	test/vm/quick
+	test/vm/tests
 
 ## tour: run every command of docs/tour.md and compare what it prints (TOURFLAGS='-v -step 3', -update writes the file)
 tour: build

@@ -281,7 +281,7 @@ func (b *bench) checkCrowd(h *host) error {
 			if err != nil {
 				return err
 			}
-			c, err := net.DialTimeout("tcp", p.Addr().String()+":1", 2*time.Second)
+			c, err := net.DialTimeout("tcp", p.Addr().String()+":1", 10*time.Second)
 			if err == nil {
 				c.Close()
 			} else if !errors.Is(err, unix.ECONNREFUSED) {

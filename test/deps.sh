@@ -5,8 +5,11 @@ set -u
 
 # program:package, where the names differ
 want="runc crun busybox:busybox-static debootstrap skopeo umoci docker-registry conmon jq strace
-  qemu-aarch64-static:qemu-user-static gcc ip:iproute2 setfattr:attr setcap:libcap2-bin zstd tmux podman"
-headers="/usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"
+  qemu-aarch64-static:qemu-user-static gcc ip:iproute2 setfattr:attr setcap:libcap2-bin zstd tmux podman
+  nft:nftables conntrack iptables dockerd:docker.io pscap:libcap-ng-utils"
+# for test/net's TestLoad and the bench's network/transfer
+[ -z "${VITRO_TEST_LOAD-}" ] || want="$want nginx:nginx-light wrk iperf3 pgbench:postgresql"
+headers="/usr/lib/cni/bridge:containernetworking-plugins /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"
 
 missing=()
 find_missing() {
@@ -21,7 +24,7 @@ find_missing() {
 find_missing
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  export DEBIAN_FRONTEND=noninteractive
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 # no service starts
   # One by one after the first failure: one package that is not there must not keep the others away.
   apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || {
     apt-get update -q >/dev/null 2>&1

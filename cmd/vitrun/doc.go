@@ -1,5 +1,5 @@
 // Command vitrun is an OCI runtime with runc's command line: create, start, run, exec, state, list, ps, kill, delete, spec,
-// features; and plan, which prints the system calls that a start would make.
+// features, pause, resume, update, events; and plan, which prints the system calls that a start would make.
 //
 // It is thin: package runtime does the work. Its start-up time is a part of every container's, so there is no flag package, no fmt,
 // no encoding/json and no regexp in it; GODEBUG=inittrace=1 shows what runs before main.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,9 @@ import (
 var binary string // vitrun, built once
 
 func TestMain(m *testing.M) {
+	if binary = os.Getenv("VITRUN"); binary != "" { // as in testenv
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "vitrun-test")
 	if err != nil {
 		panic(err)
@@ -126,6 +130,9 @@ func expect(t *testing.T, root, want string, code int, args ...string) {
 	}
 }
 
+// smallest is a measured limit.
+var smallest = regexp.MustCompile(`here is \d+\n`)
+
 func TestBadInput(t *testing.T) {
 	good := func(*specs.Spec) {}
 	limit := int64(8192)
@@ -150,7 +157,7 @@ func TestBadInput(t *testing.T) {
 		"folder":         {func(s *specs.Spec) { s.Process.Args[0] = "/proc" }, nil, "", `unable to start container process: exec: "/proc": is a directory: permission denied`},
 		"too little memory": {
 			func(s *specs.Spec) { s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit} }, nil, "",
-			"unable to start container process: container init was OOM-killed (memory limit too low?)",
+			"unable to start container process: container init was OOM-killed (memory limit too low?): linux.resources.memory.limit: 8192 is too small, the smallest that starts it here is #",
 		},
 		"missing source": {func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/does/not/exist", Options: []string{"bind"}})
@@ -168,9 +175,45 @@ func TestBadInput(t *testing.T) {
 				c.prep()
 			}
 			for _, verb := range []string{"create", "run"} {
-				expect(t, root, "vitrun "+verb+" failed: "+want+"\n", 1, verb, "-b", dir, strings.ReplaceAll(id, " ", "_"))
+				out, code := vitrun(t, root, verb, "-b", dir, strings.ReplaceAll(id, " ", "_"))
+				out = smallest.ReplaceAllString(out, "here is #\n")
+				if want := "vitrun " + verb + " failed: " + want + "\n"; out != want || code != 1 {
+					t.Errorf("%s: got %d %q\nwant 1 %q", verb, code, out, want)
+				}
 			}
 		})
+	}
+}
+
+// delete --force gets rid of a container whose state.json is broken: its process and its cgroup, too.
+func TestDeleteBroken(t *testing.T) {
+	id := name(t)
+	root, dir := newRoot(t, id), bundle(t, func(s *specs.Spec) { s.Process.Args = []string{"sleep", "100"} })
+	for _, broken := range []string{"", "null", `{"id":"` + id + `","init_process_p`, `{"id":"other"}`} {
+		expect(t, root, "", 0, "run", "-d", "-b", dir, id)
+		must(t, os.WriteFile(root+"/"+id+"/state.json", []byte(broken), 0o600))
+		if out, code := vitrun(t, root, "state", id); code != 1 || !strings.HasPrefix(out, "vitrun: "+root+"/"+id+"/state.json: ") {
+			t.Errorf("%s: %d %q", broken, code, out)
+		}
+		expect(t, root, "", 0, "delete", "--force", id)
+		if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + id); left != nil {
+			t.Errorf("%s: %v", broken, left)
+		}
+	}
+}
+
+// A create that another ends is not said to have run out of memory.
+func TestEndedCreate(t *testing.T) {
+	id := name(t)
+	limit := int64(64 << 20)
+	root := newRoot(t, id)
+	dir := bundle(t, func(s *specs.Spec) {
+		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", `kill -9 $(sed 's/.*"pid": *\([0-9]*\).*/\1/')`}}}}
+	})
+	out, code := vitrun(t, root, "create", "-b", dir, id)
+	if code != 1 || strings.Contains(out, "OOM") || !strings.Contains(out, "killed") {
+		t.Errorf("%d %q", code, out)
 	}
 }
 

@@ -18,6 +18,31 @@ TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
 	MOVQ ·profileRate(SB), AX
 	MOVQ $0, 0(AX)
 
+	MOVQ $runtime·text(SB), DI      // up to the end of the function table
+	MOVQ $runtime·epclntab(SB), SI
+	ANDQ $~4095, DI
+	SUBQ DI, SI
+	CMPQ SI, $(8<<20)
+	JHI  data
+	ADDQ $4095, SI
+	ANDQ $~4095, SI
+	MOVQ $22, DX                    // MADV_POPULATE_READ
+	MOVQ $28, AX                    // madvise
+	SYSCALL
+data:
+	MOVQ $runtime·noptrdata(SB), DI // data and bss
+	MOVQ $runtime·end(SB), SI
+	ANDQ $~4095, DI
+	SUBQ DI, SI
+	CMPQ SI, $(1<<20)
+	JHI  arguments
+	ADDQ $4095, SI
+	ANDQ $~4095, SI
+	MOVQ $23, DX                    // MADV_POPULATE_WRITE
+	MOVQ $28, AX
+	SYSCALL
+
+arguments:
 	MOVQ SP, SI                     // from here
 	MOVQ 0(SI), CX
 	LEAQ 16(SI)(CX*8), BX           // envp

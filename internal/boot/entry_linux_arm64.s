@@ -16,6 +16,33 @@ TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
 	MOVD ·profileRate(SB), R0
 	MOVD ZR, (R0)
 
+	MOVD $runtime·text(SB), R0      // up to the end of the function table
+	MOVD $runtime·epclntab(SB), R1
+	AND  $~4095, R0
+	SUB  R0, R1
+	MOVD $(8<<20), R2
+	CMP  R2, R1
+	BHI  data
+	ADD  $4095, R1
+	AND  $~4095, R1
+	MOVD $22, R2                    // MADV_POPULATE_READ
+	MOVD $233, R8                   // madvise
+	SVC
+data:
+	MOVD $runtime·noptrdata(SB), R0 // data and bss
+	MOVD $runtime·end(SB), R1
+	AND  $~4095, R0
+	SUB  R0, R1
+	MOVD $(1<<20), R2
+	CMP  R2, R1
+	BHI  arguments
+	ADD  $4095, R1
+	AND  $~4095, R1
+	MOVD $23, R2                    // MADV_POPULATE_WRITE
+	MOVD $233, R8
+	SVC
+
+arguments:
 	MOVD RSP, R1                    // from here
 	MOVD (R1), R2
 	ADD  $16, R1, R3

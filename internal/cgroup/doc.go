@@ -3,7 +3,7 @@
 // [Detect] finds out how the host mounts cgroups (v1, hybrid, v2); [Layout.Group] places one container in every hierarchy.
 // What a start does to the kernel is appended to a plan by [Group.Plan] (folders, cpuset, limits, device rules; before the
 // clone) and [Group.Join] (v1 and hybrid; after it), so each failing step names its file and its config field. Everything
-// later is a direct call: [Group.Procs], [Group.Kill], [Group.Freeze], [Group.Remove]. A group is stored as [Group.Paths] in state.json
+// later is a direct call: [Group.Update], [Group.Stats], [Group.Procs], [Group.Kill], [Group.Freeze], [Group.Remove]. A group is stored as [Group.Paths] in state.json
 // and comes back by [FromPaths].
 //
 // Limits are those of runtime-spec's linux.resources; on v2 they are converted as runc does (shares to weight, memory+swap to

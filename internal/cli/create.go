@@ -56,6 +56,7 @@ func (a *app) create(cmd *cobra.Command, f *runFlags) error {
 	if err != nil {
 		return err
 	}
+	warnPlatform(cmd.ErrOrStderr(), img)
 	lock.Close()
 	fmt.Fprintln(cmd.OutOrStdout(), c.ID)
 	return nil

@@ -232,6 +232,12 @@ func printRows[T any](w io.Writer, rows []T, cols []column[T], format string) er
 		defer tw.Flush()
 		out = tw
 	}
+	if len(rows) == 0 { // a field that there is not is an error without rows, too
+		var none T
+		if err := t.Execute(io.Discard, none); err != nil && strings.Contains(err.Error(), "can't evaluate field") {
+			return fmt.Errorf("template: %w", err)
+		}
+	}
 	for _, r := range rows {
 		if err := t.Execute(out, r); err != nil {
 			return fmt.Errorf("template: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"vitro/internal/engine"
+	"vitro/internal/image"
 	"vitro/internal/monitor"
 	"vitro/internal/store"
 )
@@ -79,6 +81,15 @@ func runCmdFor(a *app, f *runFlags) *cobra.Command {
 	return cmd
 }
 
+// warnPlatform tells of an image for another machine, which only binfmt_misc can run; the words are Docker's.
+func warnPlatform(w io.Writer, img store.Image) {
+	host, have := image.HostPlatform(), img.Config.Platform
+	if have.Architecture != "" && !image.Matches(host, have) {
+		fmt.Fprintf(w, "WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested\n",
+			image.FormatPlatform(have), image.FormatPlatform(host))
+	}
+}
+
 func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	if err := f.finish(cmd); err != nil {
 		return err
@@ -108,6 +119,7 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	if err != nil {
 		return err
 	}
+	warnPlatform(cmd.ErrOrStderr(), img)
 	var o engine.StartOptions
 	if !f.Detach {
 		o = engine.StartOptions{Stdin: f.Interactive, Stdout: os.Stdout, Stderr: os.Stderr}

@@ -12,6 +12,9 @@ import (
 func gatherTargets(in *Input) {
 	root := -1
 	mounts := in.Spec.Mounts
+	if len(mounts) > maxOps/8 {
+		return // refused later, and to compare each with each takes long
+	}
 	for k := range mounts {
 		dest := clean(mounts[k].Destination)
 		if m := &mounts[k]; m.Type == "proc" || m.Type == "sysfs" || m.Type == "tmpfs" && dest == "dev" || covered(in, k, dest) {

@@ -18,6 +18,9 @@
 // command or a power cut leave nothing to repair. List and Find note the end of a container whose monitor died (exit
 // status 255), and remove a folder without a record.
 //
+// Update changes a record and a running container's limits under the lock of names, under which the monitor notes the end, too: its own copy of
+// the record is as old as the start. Paused is no status: such a container runs.
+//
 // Networks: the monitor takes the host ports first, so that one in use is an error before anything starts; then it makes the
 // container, whose init waits while it gets its interfaces, /etc/hosts and a name server (in the monitor, at 127.0.0.11 in the
 // container's namespace), and only then is started. At the end the monitor detaches it; after a kill -9 of the monitor, who notes

@@ -111,6 +111,9 @@ func (e *Engine) noteLost(l *Live, run runState) (done bool, err error) {
 	if errors.Is(err, errBusy) {
 		return false, nil
 	}
+	if errors.Is(err, os.ErrNotExist) { // --rm
+		return false, &NotFoundError{l.ID}
+	}
 	if err != nil {
 		return false, err
 	}

@@ -148,7 +148,7 @@ func TestLookupUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = os.WriteFile(filepath.Join(root, "real/passwd"), []byte("root:x:0:0::/root:/bin/sh\nuser:x:1000:100::/home:/bin/sh\n"), 0o644)
+	_ = os.WriteFile(filepath.Join(root, "real/passwd"), []byte("root:x:0:0::/root:/bin/sh\nuser:x:1000:100::/home:/bin/sh\nwraps:x:4294967296:0::/:\n"), 0o644)
 	_ = os.WriteFile(filepath.Join(root, "etc/group"), []byte("users:x:100:\nextra:x:2000:user\n"), 0o644)
 	_ = os.Symlink("/../../../real/passwd", filepath.Join(root, "etc/passwd"))
 	f, err := os.Open(root)
@@ -167,6 +167,9 @@ func TestLookupUser(t *testing.T) {
 		if err != nil || u.UID != want.UID || u.GID != want.GID || !slices.Equal(u.AdditionalGids, want.AdditionalGids) {
 			t.Errorf("%q: %+v %v, want %+v", who, u, err, want)
 		}
+	}
+	if u, _, err := lookupUser(int(f.Fd()), "wraps"); err == nil {
+		t.Errorf("an id of 33 bits became %d", u.UID)
 	}
 	os.Remove(filepath.Join(root, "etc/group"))
 	_ = os.Symlink("/dev/zero", filepath.Join(root, "etc/group"))

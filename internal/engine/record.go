@@ -71,13 +71,13 @@ type HostConfig struct {
 	CapAdd          []string
 	CapDrop         []string
 	ReadonlyRootfs  bool
-	Memory          int64   // bytes; 0 is no limit
-	MemorySwap      int64   // bytes of memory and swap together; -1 is no limit
-	NanoCpus        int64   // 1e-9 CPUs
+	Memory          int64 // bytes; 0 is no limit
+	MemorySwap      int64 // bytes of memory and swap together; -1 is no limit
+	NanoCpus        int64 // 1e-9 CPUs
 	Limits
-	PidsLimit       int64   // 0 is no limit
-	ConsoleSize     [2]uint `json:",omitempty"` // rows, columns
-	LogConfig       LogConfig
+	PidsLimit   int64   // 0 is no limit
+	ConsoleSize [2]uint `json:",omitempty"` // rows, columns
+	LogConfig   LogConfig
 }
 
 // PortBinding is where a port of the container is published: empty is everywhere, or any.

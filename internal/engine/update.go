@@ -81,12 +81,20 @@ func (e *Engine) Unpause(ref string) error {
 	if !l.Paused {
 		return fmt.Errorf("container %s is not paused", l.ID)
 	}
-	return e.resume(l)
+	if err := e.runtime().Resume(l.ID); err != nil {
+		return fmt.Errorf("unpause container %s: %w", shortID(l.ID), err)
+	}
+	return nil
 }
 
-func (e *Engine) resume(l *Live) error {
-	if err := e.runtime().Resume(l.ID); err != nil && paused(l.ID) {
-		return fmt.Errorf("unpause container %s: %w", shortID(l.ID), err)
+// thaw lets a container go on that is to end, and may have ended: cgroup v2 lets frozen processes be killed.
+func thaw(id string) error {
+	g, err := group(id)
+	if err == nil {
+		err = g.Thaw()
+	}
+	if err != nil {
+		return fmt.Errorf("unpause container %s: %w", shortID(id), err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -32,6 +33,11 @@ func lookupUser(root int, who string) (specs.User, string, error) {
 	eu, err := user.GetExecUser(who, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
 		return specs.User{}, "", err
+	}
+	for _, id := range append([]int{eu.Uid, eu.Gid}, eu.Sgids...) {
+		if id < 0 || int64(id) >= math.MaxUint32 { // cut to 32 bits, it could be root's
+			return specs.User{}, "", fmt.Errorf("user %q: id %d in the container's passwd or group is out of range", who, id)
+		}
 	}
 	u := specs.User{UID: uint32(eu.Uid), GID: uint32(eu.Gid)}
 	// Docker's daemon puts the primary group into the list, too (CVE-2022-36109).

@@ -374,7 +374,37 @@ func (m *Manager) detachAll(ctx context.Context, f Filter) error {
 	if f.Network != "" {
 		errs = append(errs, m.moveDefaultRoute(f.Container))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.leave())...)
+}
+
+// leave: the default network of the default root stays up, as docker0 does. A folder elsewhere may be deleted without a word to
+// us: its bridge goes with the last endpoint, and the table if no network needs it. Attach makes both again.
+func (m *Manager) leave() error {
+	if !m.guest {
+		return nil
+	}
+	eps, err := m.endpoints(Filter{})
+	if err != nil || len(eps) > 0 {
+		return err
+	}
+	nets, err := m.networks()
+	if err != nil {
+		return err
+	}
+	others := false
+	for _, n := range nets {
+		switch {
+		case n.Driver != DriverBridge:
+		case n.Name != DefaultNetwork:
+			others = true
+		default:
+			err = errors.Join(err, m.removeRules(networkElements(n)), m.removeBridge(n))
+		}
+	}
+	if has, herr := m.hasTable(); herr != nil || !has || others {
+		return errors.Join(err, herr)
+	}
+	return errors.Join(err, m.deleteTable())
 }
 
 // detach is all of it, under the lock, for what an earlier run or a kill left.

@@ -110,9 +110,12 @@ func (m *Manager) addBridge(n *Network) (err error) {
 	if err := netlink.LinkSetAlias(br, m.alias(n)); err != nil {
 		return fmt.Errorf("link %s: alias: %w", n.Link, err)
 	}
-	// The kernel asks for a forwarded packet's neighbour with the link-local address, so without DAD from the start.
-	if err := setSysctl("/proc/sys/net/ipv6/conf/"+n.Link+"/accept_dad", "0"); err != nil {
-		return err
+	// The kernel asks for a forwarded packet's neighbour with the link-local address, so without DAD from the start. A
+	// container shall not be the host's router by an advertisement (CVE-2020-13401).
+	for _, key := range []string{"accept_dad", "accept_ra"} {
+		if err := setSysctl("/proc/sys/net/ipv6/conf/"+n.Link+"/"+key, "0"); err != nil {
+			return err
+		}
 	}
 	if err := netlink.LinkSetUp(br); err != nil {
 		return fmt.Errorf("link %s up: %w", n.Link, err)
@@ -336,6 +339,9 @@ func configure(h *netlink.Handle, e *Endpoint) (changed bool, err error) {
 		}
 		e.Index, e.MAC, link = l.Attrs().Index, l.Attrs().HardwareAddr.String(), l
 	}
+	if !e.IP6.IsValid() {
+		quiet(h, link)
+	}
 	if err := h.LinkSetUp(link); err != nil {
 		return false, fmt.Errorf("%s up: %w", e.IfName, err)
 	}
@@ -409,6 +415,13 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 		a = a.Unmap()
 	}
 	return netip.PrefixFrom(a, ones), ok
+}
+
+// quiet keeps an interface without IPv6 from a link-local address. Its solicitations and reports would be sent to each
+// port of the bridge: with 300 containers, some 2,000 frames for each that starts. A kernel without IPv6 says EAFNOSUPPORT.
+func quiet(h *netlink.Handle, link netlink.Link) {
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	h.LinkSetIP6AddrGenMode(link, none)
 }
 
 // flushUDP forgets the UDP flows to host ports that begin or cease to be published: their translation, or its absence,

@@ -41,6 +41,7 @@ type Options struct {
 // Manager is the door to the networks of one root, in the network namespace of the calling thread.
 type Manager struct {
 	opt    Options
+	guest  bool                    // not the default root: see leave
 	inject func(step string) error // tests make steps fail
 }
 
@@ -48,13 +49,14 @@ type Manager struct {
 func Open(opt Options) (*Manager, error) {
 	opt.Root = cmp.Or(opt.Root, defaultRoot)
 	opt.RunRoot = cmp.Or(opt.RunRoot, defaultRunRoot)
+	guest := opt.Table == "" && filepath.Clean(opt.Root) != defaultRoot
 	if opt.Table == "" {
 		opt.Table = defaultTable
-		if filepath.Clean(opt.Root) != defaultRoot {
+		if guest {
 			opt.Table += "-" + hash(filepath.Clean(opt.Root))[:8]
 		}
 	}
-	m := &Manager{opt: opt}
+	m := &Manager{opt: opt, guest: guest}
 	for _, dir := range []string{m.root(), m.run("endpoints"), m.run("leases"), m.run("ports")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("network: %w", err)

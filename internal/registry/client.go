@@ -35,6 +35,7 @@ func newClient(ctx context.Context, ref image.Reference, o Options) *client {
 	t.DisableCompression = true // a layer's bytes must arrive as they are
 	t.ReadBufferSize = 64 << 10
 	t.MaxIdleConnsPerHost = 8
+	t.ResponseHeaderTimeout = o.Patience
 	if local || o.Insecure {
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as Docker treats insecure registries
 	}

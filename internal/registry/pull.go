@@ -26,6 +26,7 @@ type Options struct {
 	TLS        *tls.Config         // nil is the system's
 	Credential auth.CredentialFunc // nil is Docker's config file and its helpers
 	Parallel   int                 // layers at once, 3 if 0
+	Patience   time.Duration       // with a registry that sends nothing, 1 min if 0
 	Backoff    time.Duration       // before the first retry of a broken transfer, then doubled; 250 ms if 0
 	Events     func(store.Event)   // progress, never called twice at once
 }
@@ -41,6 +42,9 @@ type Result struct {
 func Pull(ctx context.Context, s *store.Store, ref image.Reference, o Options) (Result, error) {
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
+	}
+	if o.Patience == 0 {
+		o.Patience = time.Minute
 	}
 	c := newClient(ctx, ref, o)
 	defer c.close()
@@ -100,12 +104,12 @@ func (c *client) pull(ctx context.Context, s *store.Store, ref image.Reference, 
 	res.Image, err = s.Import(ctx, store.ImportOptions{
 		Manifest: b, MediaType: desc.MediaType, Config: config,
 		Names: names, Source: ref.Name() + "@" + res.Digest.String(),
-		Blobs: &source{c: c, backoff: o.Backoff}, Parallel: o.Parallel, Events: o.Events,
+		Blobs: &source{c: c, backoff: o.Backoff, patience: o.Patience}, Parallel: o.Parallel, Events: o.Events,
 	})
 	return res, err
 }
 
-// checkPlatform refuses an image that a given --platform does not fit, as Docker does.
+// checkPlatform refuses an image that a given --platform does not fit, and without one another system's, as Docker does.
 func checkPlatform(config []byte, want image.Platform, asked bool) error {
 	c, err := image.DecodeConfig(config)
 	if err != nil {
@@ -114,6 +118,9 @@ func checkPlatform(config []byte, want image.Platform, asked bool) error {
 	if asked && c.OS != "" && !image.Matches(want, c.Platform) {
 		return fmt.Errorf("the image does not match the specified platform: wanted %s, actual %s",
 			image.FormatPlatform(want), image.FormatPlatform(c.Platform))
+	}
+	if !asked && c.OS != "" && c.OS != want.OS {
+		return fmt.Errorf("image operating system %q cannot be used on this platform: operating system is not supported", c.OS)
 	}
 	return nil
 }
@@ -125,11 +132,11 @@ func (c *client) manifest(ctx context.Context, target string, want v1.Descriptor
 		return d, nil, err
 	}
 	defer rc.Close()
-	b, err := io.ReadAll(io.LimitReader(rc, image.MaxManifest+1))
+	b, err := io.ReadAll(io.LimitReader(&patientReader{rc: rc, patience: c.transport.ResponseHeaderTimeout}, image.MaxManifest+1))
 	switch {
 	case err != nil:
 		return d, nil, fmt.Errorf("manifest %s: %w", target, err)
-	case len(b) > image.MaxManifest:
+	case len(b) > image.MaxManifest, d.Size > image.MaxManifest: // oras-go cuts what has no digest header at 4 MiB
 		return d, nil, fmt.Errorf("manifest %s: larger than %d bytes", target, image.MaxManifest)
 	}
 	got := digest.FromBytes(b)
@@ -153,7 +160,7 @@ func (c *client) config(ctx context.Context, s *store.Store, d v1.Descriptor, o 
 	if b, err := os.ReadFile(s.BlobPath(d.Digest)); err == nil {
 		return b, nil
 	}
-	rc, err := (&source{c: c, backoff: o.Backoff}).Fetch(ctx, d, func(store.Event) {})
+	rc, err := (&source{c: c, backoff: o.Backoff, patience: o.Patience}).Fetch(ctx, d, func(store.Event) {})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,8 +21,9 @@ const maxRetries = 5
 
 // source is the store.BlobSource of a repository.
 type source struct {
-	c       *client
-	backoff time.Duration
+	c        *client
+	backoff  time.Duration
+	patience time.Duration
 }
 
 // Fetch starts the transfer of a blob. The reader survives broken connections.
@@ -75,7 +77,7 @@ func (r *resumer) Read(b []byte) (int, error) {
 		if r.rc == nil {
 			err = r.open()
 		} else {
-			n, err = r.rc.Read(b)
+			n, err = (&patientReader{r.rc, r.s.patience}).Read(b)
 			r.off += int64(n)
 		}
 		if err == nil && n > 0 {
@@ -97,7 +99,7 @@ func (r *resumer) end(b []byte) (int, error) {
 	if r.rc == nil {
 		return 0, io.EOF
 	}
-	n, err := r.rc.Read(b)
+	n, err := (&patientReader{r.rc, r.s.patience}).Read(b)
 	if err != nil && n == 0 {
 		err = io.EOF
 	}
@@ -140,4 +142,21 @@ func (r *resumer) Close() error {
 		return nil
 	}
 	return r.rc.Close()
+}
+
+// patientReader fails a Read that gets nothing for as long as patience: a registry that hangs is as good as gone.
+type patientReader struct {
+	rc       io.ReadCloser
+	patience time.Duration
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	var late atomic.Bool
+	t := time.AfterFunc(p.patience, func() { late.Store(true); p.rc.Close() })
+	n, err := p.rc.Read(b)
+	t.Stop()
+	if n == 0 && err != nil && late.Load() {
+		err = fmt.Errorf("nothing came for %s", p.patience)
+	}
+	return n, err
 }

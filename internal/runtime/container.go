@@ -21,6 +21,7 @@ type container struct {
 	dir  string
 	fd   int // of the folder: the lock
 	held bool
+	lost bool        // go without a readable state.json
 	spec *specs.Spec // what it was made of, where this process knows without reading it
 }
 
@@ -57,20 +58,45 @@ func (c *container) close() { unix.Close(c.fd) }
 
 // load reads state.json.
 func (c *container) load() error {
+	id := c.dir[strings.LastIndexByte(c.dir, '/')+1:]
 	b, err := sys.ReadFile(c.dir + stateFile)
 	if err == unix.ENOENT {
-		c.record = record{id: c.dir[strings.LastIndexByte(c.dir, '/')+1:]}
+		c.record = record{id: id}
 		return nil
 	}
-	if err != nil {
+	if err != nil && !c.lost {
 		return wrap("read "+c.dir+stateFile, err)
 	}
 	rec, err := decodeRecord(b)
-	if err != nil {
+	if err == nil && rec.id != id {
+		err = text("not the state of container " + id)
+	}
+	if err != nil && !c.lost {
 		return wrap(c.dir+stateFile, err)
 	}
 	c.record = *rec
+	if err != nil {
+		c.salvage(id)
+	}
 	return nil
+}
+
+// salvage completes what could be read of a broken state.json (its init, if that is before the break) from the config beside it:
+// enough to end the container.
+func (c *container) salvage(id string) {
+	c.id, c.cgroups = id, nil
+	s, err := loadConfig(c.dir)
+	if err != nil || s.Linux == nil || s.Linux.CgroupsPath != "" && strings.Trim(s.Linux.CgroupsPath, "/.") == "" {
+		c.r.log("warning", "container "+id+": its cgroup is not known, and stays")
+		return
+	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return
+	}
+	if g, err := layout.Group(s.Linux.CgroupsPath, id); err == nil {
+		c.cgroups = g.Paths()
+	}
 }
 
 // lock takes the folder for a change of state and looks at it afresh; ErrNotExist if it was deleted meanwhile.

@@ -261,7 +261,7 @@ func (m *making) call(l *stub.Launch, o *plan.Op) error {
 	case "state":
 		st, _ := readStat(l.PID)
 		m.init = process{l.PID, st.start}
-		m.stub = stub.ExeID(l.PID)
+		m.stub = l.ExeID()
 		return m.store(m.dir)
 	case "newidmap":
 		return newIDMap(l.PID, m.spec.Linux)

@@ -18,6 +18,9 @@
 // Hooks prestart, createRuntime, poststart and poststop run in the caller's namespaces; createContainer and startContainer
 // are a stub program of their own that joins the container's namespaces and executes the hook there.
 //
+// Update changes limits of a container that is not stopped, all of them or none. A start that fails for want of memory, or has a limit below a
+// MiB, is measured by trials under other limits (smallest.go), so that its error names the smallest that would have done.
+//
 // NOTIFY_SOCKET is not passed on yet: it is not in the container's environment unless config.json has it there.
 // LISTEN_FDS is passed on where LISTEN_PID is this process (sd_listen_fds(3)).
 //

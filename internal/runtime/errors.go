@@ -21,7 +21,8 @@ const (
 	ErrExist      = text("container with given ID already exists")
 	ErrNotRunning = text("container not running")
 
-	errOOM = text("container init was OOM-killed (memory limit too low?)")
+	errOOM    = text("container init was OOM-killed (memory limit too low?)")
+	errKilled = text("container init was killed (SIGKILL) before its execve, and not for its memory")
 )
 
 // opError is "op object: cause", without fmt.
@@ -50,7 +51,9 @@ func (c *container) refusal(err error, noNewPrivs bool) error {
 	died, failed := err == errOOM, false
 	switch e := err.(type) {
 	case *stub.DiedError:
-		died = e.Status.Signal() != unix.SIGKILL
+		if died = e.Status.Signal() != unix.SIGKILL; !died && c.spared() {
+			return errKilled
+		}
 	case *stub.OpError:
 		failed = e.Op != nil && (e.Op.Nr == unix.SYS_EXECVE || e.Op.Nr == unix.SYS_CAPSET)
 	case *startFailure:
@@ -78,6 +81,15 @@ func (c *container) refusal(err error, noNewPrivs bool) error {
 		return text("container init ended before its execve: linux.seccomp refuses " + refused)
 	}
 	return text(err.Error() + " (linux.seccomp refuses " + refused + ")")
+}
+
+// spared tells whether the kernel has killed nobody in the container's cgroup for want of memory, nor refused any.
+func (c *container) spared() bool {
+	if len(c.cgroups) == 0 {
+		return false
+	}
+	s, err := c.group().Stats()
+	return err == nil && s.Memory.OOMKills == 0 && s.Memory.Failures == 0
 }
 
 // again retries on EINTR.

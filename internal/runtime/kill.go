@@ -54,9 +54,15 @@ func (c *container) signalAll(sig int) error {
 	return nil
 }
 
-// Delete removes a stopped or created container; with force any, and a missing one is no error.
+// Delete removes a stopped or created container; with force any, and a missing one is no error, nor is one whose state is broken.
 func (r *Runtime) Delete(id string, force bool) error {
-	c, err := r.open(id)
+	c, err := r.openDir(id)
+	if err == nil {
+		c.lost = force
+		if err = c.load(); err != nil {
+			c.close()
+		}
+	}
 	if force && err == ErrNotExist {
 		return nil
 	}

@@ -100,6 +100,9 @@ func (l *Launch) run(p *plan.Program, waitExec bool) error {
 	return nil
 }
 
+// ExeID is [ExeID] of the stub. It is not read from /proc: on Linux 6.1 that was seen to name the launcher's file for a moment behind the execve.
+func (l *Launch) ExeID() string { return l.exe }
+
 func (l *Launch) call(o *plan.Op, i int) error {
 	switch o.Name {
 	case "ack":

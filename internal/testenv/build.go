@@ -67,7 +67,11 @@ func build(name string) (string, error) {
 		return "", err
 	}
 	out := filepath.Join(runDir, "bin", name)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -E vitro/internal/boot.Entry", "-o", out, "./cmd/"+name)
+	flags := "-s -w"
+	if name != "hello" {
+		flags += " -E vitro/internal/boot.Entry"
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", flags, "-o", out, "./cmd/"+name)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=norandomizedheapbase64")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/%s: %w\n%s", name, err, b)

@@ -94,6 +94,7 @@ var execUsers = [][2]string{
 	{"internal/hello/gen", "go build"},
 	{"internal/testenv", "go build, busybox"},
 	{"bench", "starts what it compares"},
+	{"test/tour", "the shell that runs the tour"},
 }
 
 // bans: what a package must not link, directly or not.

@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 func TestScripts(t *testing.T) {
-	for _, tool := range []string{"busybox", "ip", "nft", "conntrack", "jq", "runc"} {
+	for _, tool := range []string{"busybox", "ip", "nft", "conntrack", "iptables", "jq", "runc"} {
 		testenv.Need(t, testenv.Tool(tool))
 	}
 	archive := filepath.Join(t.TempDir(), "bb.tar")

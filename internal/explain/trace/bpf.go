@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:generate clang -O2 -g -target bpf -Wall -I/usr/include/x86_64-linux-gnu -c exec.bpf.c -o exec.bpf.o
+//go:generate clang -O2 -g -target bpf -Wall -fdebug-compilation-dir=. -I/usr/include/x86_64-linux-gnu -c exec.bpf.c -o exec.bpf.o
 //go:generate llvm-strip -g exec.bpf.o
 
 //go:embed exec.bpf.o
