@@ -147,8 +147,8 @@ func (t *tour) run(c *command, r rules) error {
 	case r.same(c.want, got):
 		t.held++
 	case t.update:
-		c.got, c.changed = got, true
-		r.same(got, got) // the words of the block are these now
+		c.got, c.changed = r.translate(got), true
+		r.same(c.got, got) // the new words of the block
 	default:
 		fmt.Printf("%s:%d: $ %s\n%s", t.file, c.line, c.text, diff(c.want, got))
 	}

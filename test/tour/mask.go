@@ -161,3 +161,17 @@ func short(id string) string {
 	}
 	return id
 }
+
+// translate puts the file's words for what is bound in the place of those printed.
+func (r rules) translate(got []string) []string {
+	out := make([]string, len(got))
+	for i, l := range got {
+		out[i] = word.ReplaceAllStringFunc(l, func(w string) string {
+			if b, ok := r.bound["\x00"+short(w)]; ok {
+				return b + w[len(short(w)):]
+			}
+			return w
+		})
+	}
+	return out
+}
