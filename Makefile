@@ -11,7 +11,7 @@ HELLO   := internal/hello/image/hello-$(ARCH).tar
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-v2 tour bench lint install clean help
+.PHONY: run build test test-v2 tour tour-v2 bench lint install clean help
 
 ## run: build, then run the embedded image: a container that reports what it is
 run: build
@@ -37,7 +37,14 @@ test-v2: build
 
 ## tour: run every command of docs/tour.md and compare what it prints (TOURFLAGS='-v -step 3', -update writes the file)
 tour: build
+	test/deps.sh
 	$(GO) run ./test/tour $(TOURFLAGS)
+
+## tour-v2: the same on a machine with cgroup v2 alone and Linux 6.1 (QEMU, see test/vm/run; about five minutes)
+tour-v2: build
+	test/deps.sh
+	$(GO) build -o bin/vm/tour ./test/tour
+	test/vm/run -m qemu -t 1800 --memory 2G bin/vm/tour $(TOURFLAGS)
 
 ## bench: compare with runc, crun, docker, podman and the kernel floor (BENCHFLAGS='-n 50 start rss')
 bench: build

@@ -6,7 +6,8 @@ set -u
 # program:package, where the names differ
 want="runc crun busybox:busybox-static debootstrap skopeo umoci docker-registry conmon jq strace
   qemu-aarch64-static:qemu-user-static gcc ip:iproute2 setfattr:attr setcap:libcap2-bin zstd tmux podman
-  nft:nftables conntrack iptables dockerd:docker.io pscap:libcap-ng-utils"
+  nft:nftables conntrack iptables dockerd:docker.io pscap:libcap-ng-utils
+  lscgroup:cgroup-tools ping:iputils-ping curl modprobe:kmod nginx"
 # for test/net's TestLoad and the bench's network/transfer
 [ -z "${VITRO_TEST_LOAD-}" ] || want="$want nginx:nginx-light wrk iperf3 pgbench:postgresql"
 headers="/usr/lib/cni/bridge:containernetworking-plugins /usr/include/stdio.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"

@@ -14,5 +14,5 @@
 // A line "…" in the file stands for any number of lines, "…" inside a line for any text.
 //
 // After console the fence may say where it holds and how to compare: v1 (a machine with v1 controllers, hybrid too) or v2 (pure
-// v2) or has:PATH (a machine with that file), and numbers (every number may differ). -update writes what was printed into the file, where it did not hold.
+// v2) has:PATH (a machine with that file), since:6.8 or before:6.8 (its kernel), and numbers (every number may differ). -update writes what was printed into the file, where it did not hold.
 package main

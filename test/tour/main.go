@@ -44,7 +44,35 @@ func pureV2() bool {
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
-	return path == "" || err == nil
+	return err == nil
+}
+
+// kernel is the running one's version, such as 6.8.
+func kernel() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(b))
+}
+
+// here tells whether the block's conditions hold on this machine.
+func (c *command) here(kernel string) bool {
+	for _, w := range c.where {
+		ok := exists(w[1])
+		if w[0] != "has" {
+			ok = older(kernel, w[1]) == (w[0] == "before")
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// older compares the first two numbers of kernel versions.
+func older(a, b string) bool {
+	var x, y [2]int
+	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1])
+	_, _ = fmt.Sscanf(b, "%d.%d", &y[0], &y[1])
+	return slices.Compare(x[:], y[:]) < 0
 }
 
 func run(ctx context.Context, o options) error {
@@ -73,7 +101,7 @@ func run(ctx context.Context, o options) error {
 	begun := time.Now()
 	for i, c := range doc.commands {
 		skip := o.step > 0 && c.step != o.step && c.step != begin || ctx.Err() != nil
-		if c.only == not || skip && c.step != atEnd || !exists(c.has) {
+		if c.only == not || skip && c.step != atEnd || !c.here(kernel()) {
 			continue
 		}
 		if err := t.run(c, rules[i]); err != nil {
@@ -119,8 +147,8 @@ func (t *tour) run(c *command, r rules) error {
 	case r.same(c.want, got):
 		t.held++
 	case t.update:
-		c.got, c.changed = got, true
-		r.same(got, got) // the words of the block are these now
+		c.got, c.changed = r.translate(got), true
+		r.same(c.got, got) // the new words of the block
 	default:
 		fmt.Printf("%s:%d: $ %s\n%s", t.file, c.line, c.text, diff(c.want, got))
 	}

@@ -23,7 +23,7 @@ var kinds = []struct {
 	{want: `\b\d\d:\d\d:\d\d(?:\.\d+)?\b`, got: `\d\d:\d\d:\d\d(?:\.\d+)?`},
 	{want: `\b(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?\b`, got: `(?:Less than a second|About an? \w+|\d+ (?:seconds?|minutes?|hours?))(?: ago)?`},
 	{want: `\b\d+(?:\.\d+)? ?(?:ns|µs|ms|s)\b`, got: `\d+(?:\.\d+)? ?(?:ns|µs|ms|s)`},
-	{want: `\b\d+(?:\.\d+)? ?(?:[kKMG]i?)?B\b`, got: `\d+(?:\.\d+)? ?(?:[kKMG]i?)?B`},
+	{want: `\b\d+(?:\.\d+)? ?(?:[kKMG]i?)?B\b`, got: `\d+(?:\.\d+)? ?(?:[kKMG]i?)?B`, exact: true},
 	{want: `\b\d{1,3}(?:\.\d{1,3}){3}\b`},               // an address is meant
 	{want: `\b[1-9]\d{2,8}\b`, got: `\d+`, exact: true}, // pids, inodes, counters
 }
@@ -160,4 +160,18 @@ func short(id string) string {
 		return id[:12]
 	}
 	return id
+}
+
+// translate puts the file's words for what is bound in the place of those printed.
+func (r rules) translate(got []string) []string {
+	out := make([]string, len(got))
+	for i, l := range got {
+		out[i] = word.ReplaceAllStringFunc(l, func(w string) string {
+			if b, ok := r.bound["\x00"+short(w)]; ok {
+				return b + w[len(short(w)):]
+			}
+			return w
+		})
+	}
+	return out
 }

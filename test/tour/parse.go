@@ -19,7 +19,7 @@ type command struct {
 	step    int // number of the heading that it stands under; atEnd under "## Clean up"
 	block   int
 	only    string
-	has     string // a file that is there
+	where   [][2]string // has PATH, since and before KERNEL
 	numbers bool
 }
 
@@ -52,8 +52,8 @@ func parse(text string) (*document, error) {
 				case "numbers":
 					fence.numbers = true
 				default:
-					if path, ok := strings.CutPrefix(w, "has:"); ok {
-						fence.has = path
+					if key, value, ok := strings.Cut(w, ":"); ok && key == "has" || key == "since" || key == "before" {
+						fence.where = append(fence.where, [2]string{key, value})
 						continue
 					}
 					return nil, fmt.Errorf("line %d: unknown word %q after console", i+1, w)
