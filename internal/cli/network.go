@@ -325,6 +325,9 @@ func networkReconcileCmd(a *app) *cobra.Command {
 			for _, c := range r.Changes {
 				fmt.Fprintln(cmd.OutOrStdout(), c)
 			}
+			for _, w := range r.Warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), "vitro: warning: "+w)
+			}
 			if err == nil && len(r.Changes) == 0 && !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "nothing to do: %d endpoints as they should be\n", r.Kept)
 			}
