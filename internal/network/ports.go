@@ -55,6 +55,9 @@ func parsePorts(arg string) ([]Port, error) {
 	if err != nil {
 		return nil, err
 	}
+	if host == "0" { // as with docker
+		host = ""
+	}
 	h := portRange{}
 	if host != "" {
 		if h, err = parseRange(host, "host port"); err != nil {

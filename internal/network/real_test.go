@@ -221,6 +221,15 @@ func TestReconcile(t *testing.T) {
 	w.reconcile()
 	check("veth deleted")
 	w.host.do(func() error {
+		l, err := netlink.LinkByName(e.HostLink)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(l)
+	})
+	w.reconcile()
+	check("veth down")
+	w.host.do(func() error {
 		return w.m.changeRules([]element{{set: "bridges", key: ifnameKey("foreign")}}, endpointElements(e)[:1])
 	})
 	w.reconcile()

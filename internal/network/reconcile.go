@@ -183,7 +183,7 @@ func (m *Manager) repairEndpoint(n *Network, e *Endpoint) (changes []string, err
 	}
 	return changes, inside(int(ns.Fd()), func(h *netlink.Handle) error {
 		changed, err := configure(h, e)
-		if changed && e.HostLink != "" {
+		if (changed || made != "") && e.HostLink != "" {
 			settle(e.HostLink, n.Link)
 		}
 		if changed {
@@ -223,7 +223,9 @@ func (m *Manager) repairLink(n *Network, e *Endpoint, nsfd int) (did string, err
 	case l == nil:
 		did, err = "veth made", addVeth(e, br.Attrs().Index, nsfd)
 	case l.Attrs().MasterIndex != br.Attrs().Index:
-		did, err = "veth put into "+n.Link, netlink.LinkSetMaster(l, br)
+		did, err = "veth put into "+n.Link, errors.Join(netlink.LinkSetMaster(l, br), netlink.LinkSetUp(l))
+	case l.Attrs().Flags&net.FlagUp == 0:
+		did, err = "veth set up", netlink.LinkSetUp(l)
 	default:
 		return "", nil
 	}

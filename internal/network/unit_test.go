@@ -27,6 +27,7 @@ func TestParsePorts(t *testing.T) {
 		{"127.0.0.1:8080:80/sctp", []Port{{Proto: "sctp", HostIP: ip("127.0.0.1"), HostPort: 8080, Port: 80}}},
 		{"127.0.0.1::80", []Port{{Proto: "tcp", HostIP: ip("127.0.0.1"), Port: 80}}},
 		{":80", []Port{{Proto: "tcp", Port: 80}}},
+		{"0:80", []Port{{Proto: "tcp", Port: 80}}},
 		{"[::1]:8080:80", []Port{{Proto: "tcp", HostIP: ip("::1"), HostPort: 8080, Port: 80}}},
 		{"[::]::80", []Port{{Proto: "tcp", HostIP: ip("::"), Port: 80}}},
 		{"8000-8001:80-81", []Port{{Proto: "tcp", HostPort: 8000, Port: 80}, {Proto: "tcp", HostPort: 8001, Port: 81}}},
