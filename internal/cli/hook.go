@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,7 +106,10 @@ func (f *hookFlags) attach(ctx context.Context, m *network.Manager, state *specs
 	}
 	for range 5 { // the network may go with its last container while this one comes
 		if r.Network, err = f.network(ctx, m); err == nil {
-			_, err = m.Attach(ctx, r)
+			if _, err = m.Attach(ctx, r); err == nil {
+				return nil
+			}
+			err = errors.Join(err, f.leave(ctx, m))
 		}
 		if !errors.Is(err, network.ErrNotFound) && !errors.Is(err, network.ErrExists) {
 			break
@@ -147,12 +151,23 @@ func (f *hookFlags) network(ctx context.Context, m *network.Manager) (string, er
 	if len(subnets) > 0 && n.Subnets[0].Prefix != subnets[0].Prefix {
 		return "", fmt.Errorf("--subnet %s: bridge %s has %s", f.subnet, f.bridge, n.Subnets[0].Prefix)
 	}
+	if mtu := strconv.Itoa(f.mtu); f.mtu != 0 && n.Options[network.OptMTU] != mtu {
+		return "", fmt.Errorf("--mtu %s: bridge %s was made with %s", mtu, f.bridge, cmp.Or(n.Options[network.OptMTU], "the uplink's"))
+	}
 	return n.ID, nil
 }
 
 func (f *hookFlags) detach(ctx context.Context, m *network.Manager, id string) error {
-	if err := m.DetachAll(ctx, id); err != nil || f.bridge == "" {
+	if err := m.DetachAll(ctx, id); err != nil {
 		return err
+	}
+	return f.leave(ctx, m)
+}
+
+// leave removes the network if a hook made it and nobody is on it.
+func (f *hookFlags) leave(ctx context.Context, m *network.Manager) error {
+	if f.bridge == "" {
+		return nil
 	}
 	n, err := m.Get(ctx, f.bridge)
 	if errors.Is(err, network.ErrNotFound) {

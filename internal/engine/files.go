@@ -33,6 +33,18 @@ func (e *Engine) writeFiles(c *Container) error {
 	return e.writeHosts(c, nil, nil)
 }
 
+// filesDir is where they are: the one whose network is shared may itself share that of another.
+func (e *Engine) filesDir(c *Container) (string, error) {
+	for c.HostConfig.joined() != "" {
+		l, err := e.Find(c.HostConfig.joined())
+		if err != nil {
+			return "", err
+		}
+		c = l.Container
+	}
+	return e.dir(c.ID), nil
+}
+
 // resolver reads the host's resolv.conf, for the container's and for its name server.
 func resolver(c *Container) (dns.Resolved, error) {
 	host, err := os.ReadFile(hostResolvConf)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -75,9 +76,13 @@ func stamp(t time.Time) string {
 
 // Inspect describes a container.
 func (e *Engine) Inspect(l *Live) Inspect {
+	files, err := e.filesDir(l.Container)
+	if err != nil { // the other container is gone
+		files = e.dir(l.ID)
+	}
 	in := Inspect{
 		ID: l.ID, Created: stamp(l.Created), Path: l.Path, Args: l.Args, Image: l.ImageID, Name: "/" + l.Name,
-		ResolvConfPath: e.dir(l.ID, "resolv.conf"), HostnamePath: e.dir(l.ID, "hostname"), HostsPath: e.dir(l.ID, "hosts"),
+		ResolvConfPath: filepath.Join(files, "resolv.conf"), HostnamePath: filepath.Join(files, "hostname"), HostsPath: filepath.Join(files, "hosts"),
 		LogPath: e.LogPath(l.ID), Driver: pick(l.Driver, overlay), Platform: "linux", Config: l.Config, Mounts: []MountPoint{},
 		State: State{
 			Status: l.State(), Running: l.Status == Running, Paused: l.Paused, OOMKilled: l.OOMKilled, Pid: l.PID, ExitCode: l.ExitCode,

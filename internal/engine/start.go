@@ -248,7 +248,9 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 		if in.NetNS, err = e.netnsOf(target); err != nil {
 			return o, nil, err
 		}
-		in.Dir = e.dir(target)
+		if in.Dir, err = e.filesDir(c); err != nil {
+			return o, nil, err
+		}
 	}
 	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
 		return o, nil, err
