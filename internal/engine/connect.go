@@ -91,7 +91,7 @@ func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) (
 	if slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
 		return nil, err
 	}
-	return run.Ports, err
+	return slices.DeleteFunc(run.Ports, func(p network.Port) bool { return !to.Publishes(p) }), err
 }
 
 // movePorts publishes the ports of a running container, which has lost the network that they were on, through another one. The

@@ -117,6 +117,13 @@ func (m *Manager) newEndpoint(n *Network, r Request) (*Endpoint, error) {
 		if p.HostPort == 0 {
 			return nil, fmt.Errorf("--publish %d: not reserved", p.Port)
 		}
+		if n.Driver == DriverBridge && !n.Publishes(p) {
+			why := "no subnet of this family"
+			if p.HostIP.IsLoopback() && p.HostIP.Is6() {
+				why = "no way back to ::1"
+			}
+			return nil, fmt.Errorf("--publish %s:%d: network %s has %s", netip.AddrPortFrom(p.HostIP, p.HostPort), p.Port, n.Name, why)
+		}
 	}
 	if n.Internal && len(r.Ports) > 0 {
 		return nil, fmt.Errorf("--publish: network %s is internal", n.Name)

@@ -1,6 +1,8 @@
 package network
 
 import (
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -76,7 +78,10 @@ func chains() []chainDef {
 			rule("ip daddr 127.0.0.0/8 accept", "a neighbour's: not translated, it stays a martian (-p 127.0.0.1)",
 				v4, addr(daddr4), masked(8), is(127, 0, 0, 0), accept),
 		}, dnat...)},
-		{"output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, dnat},
+		{"output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, append([]ruleDef{
+			rule("ip6 daddr ::1 accept", "cannot be translated: refused at once, so that who asks for localhost goes on to 127.0.0.1",
+				v6, addr(daddr6), is(netip.IPv6Loopback().AsSlice()...), accept),
+		}, dnat...)},
 		{
 			"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
 			[]ruleDef{

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -156,6 +157,15 @@ func ParseExpose(arg string) ([]Port, error) {
 		ports = append(ports, Port{Proto: proto, Port: c.first + uint16(i)})
 	}
 	return ports, nil
+}
+
+// Publishes tells whether a port's host address is of a family that the network has. ::1 leads to none: it cannot be the
+// source of a packet that leaves the host.
+func (n *Network) Publishes(p Port) bool {
+	if p.HostIP == netip.IPv6Loopback() {
+		return false
+	}
+	return !p.HostIP.IsValid() || slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Prefix.Addr().Is4() == p.HostIP.Is4() })
 }
 
 // HostAddrs are the addresses as `docker port` prints them: 0.0.0.0:8080, and [::]:8080 if the endpoint has IPv6.

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func filepathWalk(dir string, f func(string)) {
@@ -61,6 +63,15 @@ func publishedPort(t *testing.T, w *world) {
 	w.host.wantSilence("tcp", "127.0.0.1:8082")
 	w.lan.wantAnswer("tcp", "["+hostIP6+"]:8083", lanIP6)
 	w.lan.wantSilence("tcp", hostIP+":8083")
+	if _, err := w.host.ask("tcp", "[::1]:8080", 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("::1: %v; want to be refused at once", err)
+	}
+	for _, p := range []string{"[" + hostIP6 + "]:8090:80", "[::1]:8090:80"} {
+		_, err := w.attach(newNS(t), "other6", map[bool]string{true: "blue", false: "bridge"}[p[1] == ':'], p)
+		if err == nil || !strings.Contains(err.Error(), "--publish "+p+": network b") {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
 
 	w.detach("web")
 	w.lan.wantSilence("tcp", hostIP+":8080")
