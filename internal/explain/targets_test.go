@@ -107,7 +107,10 @@ func (v *vitro) start(t *testing.T, rootfs string, args ...string) (id string, p
 	t.Helper()
 	v.run(t, "load", "-q", "-i", archiveOf(t, rootfs))
 	id = v.run(t, append([]string{"run", "-d"}, args...)...)
-	t.Cleanup(func() { v.run(t, "rm", "-f", id) })
+	t.Cleanup(func() {
+		v.run(t, "rm", "-f", id)
+		v.run(t, "network", "prune", "-f") // the bridge of the default network
+	})
 	if _, err := fmt.Sscan(v.run(t, "inspect", "-f", "{{.State.Pid}}", id), &pid); err != nil {
 		t.Fatal(err)
 	}
