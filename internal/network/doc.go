@@ -35,7 +35,8 @@
 //   - Routing is turned on if it is off (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding) and stays on; the table does not
 //     filter what is not from or to its bridges. With IPv6 forwarding, a host that configures itself by router
 //     advertisements needs accept_ra=2 on its uplink.
-//   - route_localnet is on for the bridges, for 127.0.0.1; chain guard drops what containers would do with it (CVE-2020-8558).
+//   - route_localnet is on for the bridges, for 127.0.0.1; chain guard drops what containers would do with it (CVE-2020-8558),
+//     as a source too. A neighbour's packet for 127.0.0.1 is not translated, so that the kernel drops it as a martian.
 //   - enable_icc=false: the bridge's own frames are made to pass the forward chain (nf_call_iptables of this bridge), or, without
 //     br_netfilter, its ports are isolated.
 //

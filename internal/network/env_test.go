@@ -163,6 +163,23 @@ func (n *ns) wantSilence(proto, addr string) {
 	}
 }
 
+// routeLoopback sends packets for 127.0.0.2 to a neighbour, and takes its answers.
+func (n *ns) routeLoopback(link, neighbour string) {
+	n.t.Helper()
+	n.do(func() error {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			return err
+		}
+		if err := setSysctl("/proc/sys/net/ipv4/conf/"+link+"/route_localnet", "1"); err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{ // the local table has 127.0.0.0/8 and comes before all others
+			Table: unix.RT_TABLE_LOCAL, LinkIndex: l.Attrs().Index, Dst: ipnet(netip.MustParsePrefix("127.0.0.2/32")), Gw: net.ParseIP(neighbour),
+		})
+	})
+}
+
 // world is a LAN host, a container host and its manager.
 type world struct {
 	t         *testing.T

@@ -66,11 +66,16 @@ func chains() []chainDef {
 		{
 			"guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
 			[]ruleDef{
-				rule("iifname @bridges ip daddr 127.0.0.0/8 drop", "route_localnet is on there (CVE-2020-8558)",
-					iifIn("bridges"), v4, addr(daddr4), masked(8), is(127, 0, 0, 0), drop),
+				rule("iifname != @bridges accept", "not our traffic", iifNotIn("bridges"), accept),
+				rule("ip daddr 127.0.0.0/8 drop", "route_localnet is on there (CVE-2020-8558)",
+					v4, addr(daddr4), masked(8), is(127, 0, 0, 0), drop),
+				rule("ip saddr 127.0.0.0/8 drop", "so it lets 127.0.0.2 in as a source, too", v4, addr(saddr4), masked(8), is(127, 0, 0, 0), drop),
 			},
 		},
-		{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, dnat},
+		{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, append([]ruleDef{
+			rule("ip daddr 127.0.0.0/8 accept", "a neighbour's: not translated, it stays a martian (-p 127.0.0.1)",
+				v4, addr(daddr4), masked(8), is(127, 0, 0, 0), accept),
+		}, dnat...)},
 		{"output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, dnat},
 		{
 			"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,

@@ -32,7 +32,7 @@ func TestPublishedPort(t *testing.T) {
 
 func publishedPort(t *testing.T, w *world) {
 	w.create(CreateOptions{Name: "blue", IPv6: true})
-	web, e := w.container("web", "blue", "8080:80 8080:80/udp 127.0.0.1:8081:80 "+hostIP+":8082:80 ["+hostIP6+"]:8083:80")
+	web, e := w.container("web", "blue", "8080:80 8080:80/udp 127.0.0.1:8081:80 127.0.0.2:8084:80 "+hostIP+":8082:80 ["+hostIP6+"]:8083:80")
 	web.echo(80)
 	other, oe := w.container("other", "blue", "")
 	stranger, se := w.container("stranger", "bridge", "")
@@ -54,6 +54,9 @@ func publishedPort(t *testing.T, w *world) {
 	}
 	w.host.wantAnswer("tcp", "127.0.0.1:8081", gw)
 	w.lan.wantSilence("tcp", hostIP+":8081")
+	w.host.wantAnswer("tcp", "127.0.0.2:8084", gw)
+	w.lan.routeLoopback("eth0", hostIP)
+	w.lan.wantSilence("tcp", "127.0.0.2:8084") // sent to the host's MAC by a neighbour
 	w.lan.wantAnswer("tcp", hostIP+":8082", lanIP)
 	w.host.wantSilence("tcp", "127.0.0.1:8082")
 	w.lan.wantAnswer("tcp", "["+hostIP6+"]:8083", lanIP6)
@@ -119,19 +122,7 @@ func wayOutAndIsolation(t *testing.T, w *world) {
 	s1.wantAnswer("tcp", hostIP+":9090", "")
 
 	// 127.0.0.1 of the host is not reached through its bridge.
-	a.do(func() error {
-		l, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		if err := setSysctl("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1"); err != nil {
-			return err
-		}
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipnet(netip.MustParsePrefix("127.0.0.2/32")), Gw: ae.Gateway4.AsSlice()}); err != nil {
-			return err
-		}
-		return nil
-	})
+	a.routeLoopback("eth0", ae.Gateway4.String())
 	a.wantSilence("tcp", "127.0.0.2:7")
 }
 
