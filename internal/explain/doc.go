@@ -10,7 +10,7 @@
 //   - no path is resolved through links of the container: its root is an fd, and only /etc/passwd and /etc/group are opened
 //     below it, by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_SYMLINKS|RESOLVE_NO_XDEV), without waiting for a FIFO or a file server;
 //   - a process is held by an fd of its /proc folder: a pid that is used again is not taken for it;
-//   - reading a command line may take 30 ms, as a process can put it on memory that it serves itself;
+//   - reading a command line may take 100 ms, as a process can put it on memory that it serves itself;
 //   - all foreign text is printed through [Safe], or as JSON by [JSON]: no control character comes through.
 //
 // Caveats: rules of iptables-legacy are not read (said in the notes). Securebits come from a BPF iterator, and need

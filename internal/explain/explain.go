@@ -273,8 +273,8 @@ func (m *machine) tree(t *target) (out []*Process) {
 }
 
 // patience is how long one command line may take. A process can put its arguments on memory that a program of its own
-// serves (userfaultfd, FUSE), and let the reader wait for ever.
-const patience = 30 * time.Millisecond
+// serves (userfaultfd, FUSE), and let the reader wait for ever. On a busy or emulated machine 30 ms are not enough for an honest one.
+const patience = 100 * time.Millisecond
 
 // readCommands fills in Command; a process that keeps us waiting is named by its comm.
 func readCommands(ps []*Process) {

@@ -107,7 +107,16 @@ func (v *vitro) start(t *testing.T, rootfs string, args ...string) (id string, p
 	t.Helper()
 	v.run(t, "load", "-q", "-i", archiveOf(t, rootfs))
 	id = v.run(t, append([]string{"run", "-d"}, args...)...)
-	t.Cleanup(func() { v.run(t, "rm", "-f", id) })
+	t.Cleanup(func() {
+		v.run(t, "rm", "-f", id)
+		for range 100 { // its monitor may still be taking the endpoint away
+			if left, _ := filepath.Glob(v.root + "/run/network/endpoints/*/*"); len(left) == 0 {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		v.run(t, "network", "prune", "-f") // the bridge of the default network
+	})
 	if _, err := fmt.Sscan(v.run(t, "inspect", "-f", "{{.State.Pid}}", id), &pid); err != nil {
 		t.Fatal(err)
 	}

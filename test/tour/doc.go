@@ -5,7 +5,7 @@
 // A command is a line "$ …" of a fenced block whose first word is console; lines that start with "> " continue it, and the
 // lines up to the next command are its output, standard error included. All commands run in one bash, in this folder, with
 // the built programs first in PATH. The file itself makes its scratch folder and all else before the first step, and
-// takes it away under "## Clean up", which is run whatever happened before. If what stands before the first step does not
+// takes it away under "## Clean up", which is run whatever happened before (in a new bash, if a command did not end). If what stands before the first step does not
 // hold (the folder is there: another tour is under way), nothing more is run.
 //
 // What differs from run to run may differ in the comparison: ids, digests, inodes of namespaces, links, times, sizes, and

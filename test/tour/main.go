@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -16,7 +17,7 @@ import (
 func main() {
 	var o options
 	flag.BoolVar(&o.update, "update", false, "write the output of the commands into the file")
-	flag.IntVar(&o.step, "step", 0, "run the step of this number (\"## N.\") alone, with what stands before the first and under \"## Clean up\"")
+	flag.IntVar(&o.step, "step", 0, "stop after the step of this number (\"## N.\") and clean up")
 	flag.BoolVar(&o.verbose, "v", false, "show the commands as they run")
 	flag.Parse()
 	o.file = "docs/tour.md"
@@ -95,21 +96,31 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer sh.close()
 	t := tour{options: o, shell: sh}
+	defer func() { t.shell.close() }()
 	rules := doc.rules()
+	var stuck error
 	begun := time.Now()
 	for i, c := range doc.commands {
-		skip := o.step > 0 && c.step != o.step && c.step != begin || ctx.Err() != nil
+		skip := stuck != nil || o.step > 0 && c.step > o.step || ctx.Err() != nil
 		if c.only == not || skip && c.step != atEnd || !c.here(kernel()) {
 			continue
 		}
 		if err := t.run(c, rules[i]); err != nil {
-			return err
+			if stuck = errors.Join(stuck, err); c.step == begin || c.step == atEnd {
+				return stuck
+			}
+			t.shell.close()
+			if t.shell, err = newShell(); err != nil {
+				return err
+			}
 		}
 		if c.step == begin && t.held < t.ran && !o.update {
 			return fmt.Errorf("%s cannot begin here", filepath.Base(o.file))
 		}
+	}
+	if stuck != nil {
+		return stuck
 	}
 	if o.update {
 		if err := os.WriteFile(o.file, []byte(doc.render()), 0o644); err != nil {
