@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"maps"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 
@@ -27,7 +28,7 @@ type mover struct {
 	hostNS, inNS int
 }
 
-// moveDevices does linux.netDevices: all, or none. The caller's thread is locked.
+// moveDevices does linux.netDevices: all, or none.
 func moveDevices(l *stub.Launch, devices map[string]specs.LinuxNetDevice) error {
 	m, err := newMover(l.PID)
 	defer m.close()
@@ -53,7 +54,8 @@ func moveDevices(l *stub.Launch, devices map[string]specs.LinuxNetDevice) error 
 	return nil
 }
 
-// newMover opens both sides. A netlink socket belongs to the namespace that its thread is in when it is made.
+// newMover opens both sides. A netlink socket belongs to the namespace that its thread is in when it is made; a thread that does not come
+// back stays locked.
 func newMover(pid int) (m *mover, err error) {
 	m = &mover{hostNS: -1, inNS: -1}
 	if m.hostNS, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
@@ -69,13 +71,16 @@ func newMover(pid int) (m *mover, err error) {
 	if m.host, err = openRoute(); err != nil {
 		return m, wrap("linux.netDevices: open a netlink socket", err)
 	}
+	goruntime.LockOSThread()
 	if err := unix.Setns(m.inNS, unix.CLONE_NEWNET); err != nil {
+		goruntime.UnlockOSThread()
 		return m, wrap("linux.netDevices: enter the container's network namespace", err)
 	}
 	m.in, err = openRoute()
 	if back := unix.Setns(m.hostNS, unix.CLONE_NEWNET); back != nil {
 		return m, wrap("linux.netDevices: go back to the host's network namespace", back)
 	}
+	goruntime.UnlockOSThread()
 	return m, wrap("linux.netDevices: open a netlink socket in the container's network namespace", err)
 }
 
