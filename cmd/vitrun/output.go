@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -217,7 +216,7 @@ func filterPS(out string, pids []int) (string, error) {
 
 // psOutput runs ps(1) of the host.
 func psOutput(opts []string) (string, error) {
-	path := lookPath("ps")
+	path := sys.LookPath("ps")
 	if path == "" {
 		return "", usageError("ps: not in $PATH (--format json needs no ps)")
 	}
@@ -246,13 +245,4 @@ func psOutput(opts []string) (string, error) {
 		return "", usageError(path + ": " + err.Error())
 	}
 	return string(out), nil
-}
-
-func lookPath(name string) string {
-	for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
-		if p := dir + "/" + name; dir != "" && syscall.Access(p, 1) == nil {
-			return p
-		}
-	}
-	return ""
 }

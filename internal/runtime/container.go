@@ -151,6 +151,11 @@ func (c *container) status() specs.ContainerState {
 	case !alive:
 		return specs.StateStopped
 	}
+	return c.live(st)
+}
+
+// live is the status of a container whose init is alive.
+func (c *container) live(st stat) specs.ContainerState {
 	if frozen, err := c.group().Frozen(); err == nil && frozen {
 		return statusPaused
 	}

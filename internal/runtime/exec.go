@@ -89,8 +89,13 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	switch s := c.status(); {
-	case s == specs.StateStopped || s == specs.StateCreating:
+	pidfd, st, err := c.init.openStat()
+	if err != nil {
+		return nil, text("cannot exec in a stopped container")
+	}
+	defer unix.Close(pidfd)
+	switch s := c.live(st); {
+	case s == specs.StateCreating:
 		return nil, text("cannot exec in a stopped container")
 	case s == statusPaused && !o.IgnorePaused:
 		return nil, text("cannot exec in a paused container (use --ignore-paused to override)")
@@ -107,11 +112,6 @@ func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
 		return nil, err
 	}
 	con.initialSize(o.Process)
-	pidfd, err := c.init.open()
-	if err != nil {
-		return nil, text("cannot exec in a stopped container")
-	}
-	defer unix.Close(pidfd)
 	in := compile.ExecInput{
 		Process: o.Process, PID: c.init.pid, PIDFD: pidfd, ID: c.id, StateDir: c.dir, NoKeyring: c.noKeyring,
 		ConsoleFD: con.far, ExtraFDs: extra,

@@ -2,12 +2,10 @@ package runtime
 
 import (
 	"os"
-	"strings"
 
 	"vitro/internal/sys"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // newIDMap lets newuidmap(1) and newgidmap(1) write the maps of a user namespace: they may map what subuid(5) and subgid(5) give the caller.
@@ -16,7 +14,7 @@ func newIDMap(pid int, l *specs.Linux) error {
 		program, field string
 		maps           []specs.LinuxIDMapping
 	}{{"newgidmap", "linux.gidMappings", l.GIDMappings}, {"newuidmap", "linux.uidMappings", l.UIDMappings}} {
-		path := lookPath(m.program)
+		path := sys.LookPath(m.program)
 		if path == "" {
 			return text(m.field + ": without " + m.program + " (Debian: uidmap) in $PATH an unprivileged user maps one id only, the own one")
 		}
@@ -30,14 +28,4 @@ func newIDMap(pid int, l *specs.Linux) error {
 		}
 	}
 	return nil
-}
-
-// lookPath finds a program of the caller's.
-func lookPath(name string) string {
-	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-		if strings.HasPrefix(dir, "/") && unix.Access(dir+"/"+name, unix.X_OK) == nil {
-			return dir + "/" + name
-		}
-	}
-	return ""
 }

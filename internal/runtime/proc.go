@@ -55,18 +55,23 @@ func (p process) stat() (stat, bool) {
 
 // open makes a pidfd of the process, which then cannot become another's; -1 and ESRCH when it is gone.
 func (p process) open() (int, error) {
+	fd, _, err := p.openStat()
+	return fd, err
+}
+
+func (p process) openStat() (fd int, st stat, err error) {
 	if p.pid <= 0 {
-		return -1, unix.ESRCH
+		return -1, st, unix.ESRCH
 	}
-	fd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return -1, err
+	if fd, err = unix.PidfdOpen(p.pid, 0); err != nil {
+		return -1, st, err
 	}
-	if _, ok := p.stat(); !ok {
+	st, ok := p.stat()
+	if !ok {
 		unix.Close(fd)
-		return -1, unix.ESRCH
+		return -1, st, unix.ESRCH
 	}
-	return fd, nil
+	return fd, st, nil
 }
 
 // signal sends sig to the process and to none that came after it.

@@ -174,7 +174,7 @@ func (m *making) executes() bool {
 	if ptrace(unix.PTRACE_SEIZE, pid, 0, unix.PTRACE_O_TRACEEXEC|unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL) != 0 {
 		return false
 	}
-	if writeFIFO(m.dir+execFIFO) != nil {
+	if writeGo(m.dir+execFIFO) != nil {
 		return false
 	}
 	resume := uintptr(unix.PTRACE_CONT) // PTRACE_SYSCALL behind the execve
@@ -255,15 +255,4 @@ func private(pid int) bool {
 func ptrace(request uintptr, pid int, addr, data uintptr) unix.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, request, uintptr(pid), addr, data, 0, 0)
 	return e
-}
-
-// writeFIFO writes the byte that init waits for.
-func writeFIFO(path string) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = unix.Write(fd, []byte{1})
-	unix.Close(fd)
-	return err
 }

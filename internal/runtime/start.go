@@ -59,17 +59,10 @@ func (c *container) release() error {
 		return text("cannot start a container that has stopped")
 	}
 	defer unix.Close(pidfd)
-	fd, err := unix.Open(c.dir+execFIFO, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ENXIO { // no reader
+	if err := writeGo(c.dir + execFIFO); err == unix.ENXIO { // no reader
 		return text("cannot start a container that has stopped")
-	}
-	if err != nil {
-		return wrap("open "+c.dir+execFIFO, err)
-	}
-	_, err = unix.Write(fd, []byte{1})
-	unix.Close(fd)
-	if err != nil {
-		return wrap("write "+c.dir+execFIFO, err)
+	} else if err != nil {
+		return err
 	}
 	if err := unix.SetNonblock(errs, false); err != nil {
 		return wrap("fcntl "+c.dir+errorFIFO, err)
@@ -84,6 +77,20 @@ func (c *container) release() error {
 		return c.startError(rec[:])
 	}
 	return c.executed(pidfd)
+}
+
+// writeGo writes the byte that init waits for. ENXIO: nobody does.
+func writeGo(fifo string) error {
+	fd, err := unix.Open(fifo, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.ENXIO {
+		return err
+	}
+	if err != nil {
+		return wrap("open "+fifo, err)
+	}
+	_, err = unix.Write(fd, []byte{1})
+	unix.Close(fd)
+	return wrap("write "+fifo, err)
 }
 
 // executed tells an execve from a death, which both close the FIFO, as stub.Run does.

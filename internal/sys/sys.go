@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -141,3 +142,14 @@ func Utoa(n uint64) string {
 
 // AddrOf is the address of p's first byte; the caller keeps p alive over the call.
 func AddrOf(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
+
+// LookPath finds a program in the absolute folders of the caller's $PATH; "" for none.
+func LookPath(name string) string {
+	path, _ := syscall.Getenv("PATH")
+	for dir := range strings.SplitSeq(path, ":") {
+		if strings.HasPrefix(dir, "/") && unix.Access(dir+"/"+name, unix.X_OK) == nil {
+			return dir + "/" + name
+		}
+	}
+	return ""
+}
