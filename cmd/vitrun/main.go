@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"vitro/internal/boot"
 	"vitro/internal/cgroup"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
@@ -23,7 +22,6 @@ type app struct {
 }
 
 func main() {
-	boot.GrowStack()
 	a := &app{logFD: -1}
 	code, err := a.dispatch(os.Args[1:])
 	if err != nil {

@@ -3,7 +3,6 @@ package boot
 import (
 	"runtime"
 	"syscall"
-	"unsafe"
 )
 
 // Set or read by the entry.
@@ -12,20 +11,9 @@ var (
 	slack       uintptr // the caller's timer slack in nanoseconds; 0 where the entry did not run
 )
 
-const (
-	setTimerSlack = 29 // PR_SET_TIMERSLACK
-	collapse      = 25 // MADV_COLLAPSE
-	hugePage      = 2 << 20
-)
+const setTimerSlack = 29 // PR_SET_TIMERSLACK
 
-func init() {
-	if slack == 0 {
-		return
-	}
-	OwnSlack()
-	heap := uintptr(unsafe.Pointer(new([64]byte))) &^ (hugePage - 1)
-	_, _, _ = syscall.RawSyscall(syscall.SYS_MADVISE, heap, hugePage, collapse)
-}
+func init() { OwnSlack() }
 
 // OwnSlack gives the calling thread the timer slack that vitrun was started with. It comes before every fork.
 func OwnSlack() {
@@ -41,12 +29,4 @@ func Environ() []string {
 		return env[:n-1] // the entry's
 	}
 	return env
-}
-
-// GrowStack makes the goroutine's stack 64 KiB large in one step; the compiler would grow it four times, with a copy each.
-//
-//go:noinline
-func GrowStack() byte {
-	var b [24 << 10]byte
-	return b[slack&1]
 }

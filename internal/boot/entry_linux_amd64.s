@@ -17,6 +17,8 @@ TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
 	SYSCALL
 	MOVQ ·profileRate(SB), AX
 	MOVQ $0, 0(AX)
+	MOVQ $·mmap(SB), AX
+	MOVQ AX, _cgo_mmap(SB)
 
 	MOVQ $runtime·text(SB), DI      // up to the end of the function table
 	MOVQ $runtime·epclntab(SB), SI
@@ -83,3 +85,43 @@ copyaux:
 	JNE  copyaux
 	MOVQ R8, SP
 	JMP  _rt0_amd64_linux(SB)
+
+// mmap is called by the runtime in place of its own system call, with C's calling convention: DI addr, SI n, DX prot, CX flags,
+// R8 fd, R9 offset; an errno comes back as a number below 4096.
+TEXT ·mmap(SB), NOSPLIT|NOFRAME, $0
+	MOVQ CX, R10
+	CMPQ DX, $3                     // PROT_READ|PROT_WRITE
+	JNE  call
+	CMPQ SI, $(64<<10)
+	JHI  call
+	ORQ  $0x8000, R10               // MAP_POPULATE
+call:
+	MOVQ $9, AX                     // mmap
+	SYSCALL
+	CMPQ AX, $0xfffffffffffff001
+	JCC  failed
+	CMPQ DX, $3
+	JNE  done
+	MOVQ AX, R9
+	MOVQ $0xc000000000, CX          // the heap's first arena
+	CMPQ AX, CX
+	JEQ  heap
+	CMPQ SI, $(256<<10)             // the runtime's own records
+	JNE  done
+	MOVQ AX, DI
+	MOVQ $(64<<10), SI
+	MOVQ $23, DX                    // MADV_POPULATE_WRITE
+	JMP  advise
+heap:
+	MOVQ AX, DI
+	MOVQ $(2<<20), SI
+	MOVQ $14, DX                    // MADV_HUGEPAGE
+advise:
+	MOVQ $28, AX                    // madvise
+	SYSCALL
+	MOVQ R9, AX
+done:
+	RET
+failed:
+	NEGQ AX
+	RET

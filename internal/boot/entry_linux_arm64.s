@@ -15,6 +15,8 @@ TEXT ·Entry(SB), NOSPLIT|NOFRAME, $0
 	SVC
 	MOVD ·profileRate(SB), R0
 	MOVD ZR, (R0)
+	MOVD $·mmap(SB), R0
+	MOVD R0, _cgo_mmap(SB)
 
 	MOVD $runtime·text(SB), R0      // up to the end of the function table
 	MOVD $runtime·epclntab(SB), R1
@@ -75,3 +77,40 @@ copyaux:
 	BNE  copyaux
 	MOVD R5, RSP
 	JMP  _rt0_arm64_linux(SB)
+
+// mmap: see entry_linux_amd64.s; here R0 to R5.
+TEXT ·mmap(SB), NOSPLIT|NOFRAME, $0
+	MOVD $(64<<10), R9
+	CMP  $3, R2                     // PROT_READ|PROT_WRITE
+	BNE  call
+	CMP  R9, R1
+	BHI  call
+	ORR  $0x8000, R3                // MAP_POPULATE
+call:
+	MOVD $222, R8                   // mmap
+	SVC
+	CMN  $4095, R0
+	BCS  failed
+	CMP  $3, R2
+	BNE  done
+	MOVD R0, R10
+	MOVD $0x4000000000, R11         // the heap's first arena
+	CMP  R11, R0
+	BEQ  heap
+	CMP  R9<<2, R1                  // the runtime's own records
+	BNE  done
+	MOVD R9, R1
+	MOVD $23, R2                    // MADV_POPULATE_WRITE
+	B    advise
+heap:
+	MOVD $(2<<20), R1
+	MOVD $14, R2                    // MADV_HUGEPAGE
+advise:
+	MOVD $233, R8                   // madvise
+	SVC
+	MOVD R10, R0
+done:
+	RET
+failed:
+	NEG  R0, R0
+	RET

@@ -18,8 +18,6 @@ const startOps = 768
 // Container compiles create or run.
 func Container(in *Input) (*plan.Program, error) {
 	c := &c{Builder: plan.NewBuilder(startOps), in: in, spec: in.Spec}
-	sys.Prefault(c.Ops, startOps*3/4)
-	sys.Prefault(c.Data, cap(c.Data)/2)
 	steps := []func() error{
 		c.namespaceKinds, c.before, c.openNamespaces, c.cgroups, c.sources, c.clone, // parent
 		c.session, c.enterNamespaces, c.attachRoot, c.mounts, c.devices, c.hooks, c.sysctls, // stub

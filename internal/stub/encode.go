@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"vitro/internal/plan"
-	"vitro/internal/sys"
 )
 
 var le = binary.LittleEndian
@@ -52,7 +51,6 @@ func Encode(p *plan.Program, slots []uint64, errFD int) []byte {
 	rwOff := (roEnd + pageAlign() - 1) &^ (pageAlign() - 1)
 	rwFile := hdrSize + 8*len(slots)
 	out := make([]byte, rwOff+rwFile)
-	sys.Prefault(out, len(out))
 
 	elfHeader(out, roEnd, rwOff, rwFile, rwFile+int(p.Buf))
 	copy(out[codeOff:], text)
