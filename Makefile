@@ -26,7 +26,7 @@ $(HELLO): $(filter-out %_test.go,$(wildcard cmd/hello/*.go internal/hello/gen/*.
 	GOOS= GOARCH= $(GO) run ./internal/hello/gen -arch $(ARCH)
 
 ## test: install what the tests need (Debian, as root), then run all of them and look for what they left behind
-test: build
+test: build lint
 	test/deps.sh
 	$(GO) run ./internal/testenv/leakcheck $(GO) test -count=1 -timeout 20m $(TESTFLAGS) ./...
 	test/vm/tests quick

@@ -7,6 +7,7 @@ import (
 
 // Set or read by the entry.
 var (
+	//lint:ignore U1000 the entry reads it
 	profileRate = &runtime.MemProfileRate
 	slack       uintptr // the caller's timer slack in nanoseconds; 0 where the entry did not run
 )

@@ -82,7 +82,8 @@ func historyCmd(a *app) *cobra.Command {
 				format = "{{.ID}}"
 			}
 			return printRows(cmd.OutOrStdout(), rows, []column[historyRow]{
-				{"IMAGE", func(r historyRow) string { return r.ID }}, created,
+				{"IMAGE", func(r historyRow) string { return r.ID }},
+				created,
 				{"CREATED BY", func(r historyRow) string { return r.CreatedBy }},
 				{"SIZE", func(r historyRow) string { return r.Size }},
 				{"COMMENT", func(r historyRow) string { return r.Comment }},

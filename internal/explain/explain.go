@@ -3,7 +3,6 @@ package explain
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -367,5 +366,3 @@ func CapsOf(known []Container, all bool) ([]*Process, error) {
 	readCommands(out)
 	return out, nil
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -727,8 +727,7 @@ func mapAddr(v []byte) (netip.Addr, bool) {
 // packets pass on their way, and jumps to such.
 func (n *nft) apply(w *who) (out []Rule) {
 	takes := map[string]bool{} // chains with a rule that applies
-	var chosen func(c *nftables.Chain, d *decoded) bool
-	chosen = func(c *nftables.Chain, d *decoded) bool {
+	chosen := func(c *nftables.Chain, d *decoded) bool {
 		named, others := d.about(w)
 		if !named && others || !named && c.Hooknum != nil && aside(c) {
 			return false

@@ -252,11 +252,10 @@ func four(s string) (out [4]uint32) {
 
 // machine is every process at one time.
 type machine struct {
-	all        []*Process
-	pid        map[int]*Process
-	self       *Process
-	host       [Kinds]uint64 // the host's namespaces
-	containers []Container
+	all  []*Process
+	pid  map[int]*Process
+	self *Process
+	host [Kinds]uint64 // the host's namespaces
 }
 
 // Container is a name for the processes of an init; it is how explain hears of vitro's and vitrun's containers.

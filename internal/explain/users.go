@@ -42,11 +42,6 @@ func (m IDMap) inside(id uint32) uint32 {
 	return overflowID
 }
 
-// identity: every id is the same on both sides.
-func (m IDMap) identity() bool {
-	return len(m) == 1 && m[0].Inside == 0 && m[0].Outside == 0 && m[0].Count == 1<<32-1
-}
-
 // Users is who the process is on both sides.
 type Users struct {
 	Own       bool // a user namespace that is not the host's
