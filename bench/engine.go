@@ -186,7 +186,7 @@ func (b *bench) pull(ctx context.Context, t *table) error {
 			}
 			paths[i] = path
 		}
-		dir := func(i int) string { return filepath.Join(b.dir, "pull-"+name, strconv.Itoa(i)) }
+		dir := func(i int) string { return filepath.Join(b.dir, name[:1]+strconv.Itoa(i)) } // podman's runroot: at most 50 characters
 		cs = append(cs, competitor{
 			name: name,
 			cmds: func(i int) [][]string {

@@ -16,6 +16,7 @@ import (
 
 	"vitro/internal/image"
 	"vitro/internal/store"
+	"vitro/internal/sys"
 	"vitro/internal/testenv"
 )
 
@@ -241,8 +242,8 @@ func TestRecords(t *testing.T) {
 func TestStatus(t *testing.T) {
 	e := testEngine(t)
 	c := e.make(t, "")
-	start, _ := processStart(os.Getpid())
-	run := runState{PID: os.Getpid(), Start: start, Started: time.Now()}
+	st, _ := sys.ReadProcStat(os.Getpid())
+	run := runState{PID: os.Getpid(), Start: st.Start, Started: time.Now()}
 	_ = os.Mkdir(e.runDir(c.ID), 0o700)
 	if err := run.write(e.runDir(c.ID)); err != nil {
 		t.Fatal(err)

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"vitro/internal/network"
+	"vitro/internal/sys"
 )
 
 var errBusy = errors.New("in use by another process")
@@ -99,21 +98,6 @@ func (r runState) write(dir string) error {
 }
 
 func (r runState) alive() bool {
-	start, dead := processStart(r.PID)
-	return r.PID > 0 && !dead && start == r.Start
-}
-
-// processStart reads state and start time of a process; dead is true for a zombie.
-func processStart(pid int) (start uint64, dead bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, true
-	}
-	s := string(b)
-	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the comm may hold anything
-	if len(f) < 20 {
-		return 0, true
-	}
-	start, _ = strconv.ParseUint(f[19], 10, 64)
-	return start, f[0] == "Z" || f[0] == "X"
+	_, ok := sys.Lives(r.PID, r.Start)
+	return ok
 }

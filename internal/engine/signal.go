@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vitro/internal/spec"
+	"vitro/internal/sys"
 )
 
 const sigkill = int(syscall.SIGKILL)
@@ -50,7 +51,7 @@ func (e *Engine) kill(l *Live, sig int) error {
 		return err
 	}
 	defer p.Release()
-	if start, dead := processStart(l.PID); dead || start != runStart(e, l.ID) {
+	if _, ok := sys.Lives(l.PID, runStart(e, l.ID)); !ok {
 		return nil
 	}
 	if err := p.Signal(syscall.Signal(sig)); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -20,6 +20,7 @@ import (
 	"vitro/internal/runtime"
 	"vitro/internal/snapshot"
 	"vitro/internal/store"
+	"vitro/internal/sys"
 )
 
 // MonitorArg0 is the argv[0] that makes vitro a monitor: cmd/vitro calls RunMonitor then.
@@ -303,10 +304,10 @@ func (e *Engine) mountRoot(c *Container, layers []string, volatile bool) (*os.Fi
 
 // started notes the process for other commands, and the time for the case that all of /run goes.
 func (s *starter) started(pid int) error {
-	start, _ := processStart(pid)
+	st, _ := sys.ReadProcStat(pid)
 	s.c.StartedAt, s.c.FinishedAt = time.Now().UTC(), time.Time{}
 	s.c.ExitCode, s.c.OOMKilled, s.c.Error = 0, false, ""
-	run := runState{PID: pid, Start: start, Monitor: os.Getpid(), Started: s.c.StartedAt}
+	run := runState{PID: pid, Start: st.Start, Monitor: os.Getpid(), Started: s.c.StartedAt}
 	if s.wires != nil && s.wires.held != nil {
 		run.Ports = s.wires.held.Ports
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 
+	"vitro/internal/sys"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -88,12 +90,12 @@ func openNetNS(r Request) (*os.File, *Endpoint, error) {
 	}
 	e.NetNS.Dev, e.NetNS.Ino = st.Dev, st.Ino
 	if r.PID > 0 {
-		start, dead := processStart(r.PID)
-		if dead {
+		st, ok := sys.ReadProcStat(r.PID)
+		if !ok || st.Dead() {
 			f.Close()
 			return nil, nil, fmt.Errorf("process %d has ended", r.PID)
 		}
-		e.Start = start
+		e.Start = st.Start
 	}
 	var own unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &own); err == nil && own.Dev == st.Dev && own.Ino == st.Ino {

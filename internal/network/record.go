@@ -10,9 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"vitro/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -219,7 +220,7 @@ func (e *Endpoint) label() string {
 // Alive tells whether the endpoint's owner and namespace are there.
 func (e *Endpoint) Alive() bool {
 	if e.PID > 0 {
-		if start, dead := processStart(e.PID); dead || start != e.Start {
+		if _, ok := sys.Lives(e.PID, e.Start); !ok {
 			return false
 		}
 	}
@@ -228,21 +229,6 @@ func (e *Endpoint) Alive() bool {
 		return false
 	}
 	return st.Dev == e.NetNS.Dev && st.Ino == e.NetNS.Ino
-}
-
-// processStart reads the start time of a process; dead is true for a zombie too.
-func processStart(pid int) (start uint64, dead bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, true
-	}
-	s := string(b)
-	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the comm may hold anything
-	if len(f) < 20 {
-		return 0, true
-	}
-	start, _ = strconv.ParseUint(f[19], 10, 64)
-	return start, f[0] == "Z" || f[0] == "X"
 }
 
 var errName = errors.New("only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")

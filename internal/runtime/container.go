@@ -155,11 +155,11 @@ func (c *container) status() specs.ContainerState {
 }
 
 // live is the status of a container whose init is alive.
-func (c *container) live(st stat) specs.ContainerState {
+func (c *container) live(st sys.ProcStat) specs.ContainerState {
 	if frozen, err := c.group().Frozen(); err == nil && frozen {
 		return statusPaused
 	}
-	if !c.waiting(st.comm) {
+	if !c.waiting(st.Comm) {
 		return specs.StateRunning
 	}
 	if !c.ready {

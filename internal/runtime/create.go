@@ -15,6 +15,7 @@ import (
 	"vitro/internal/seccomp"
 	"vitro/internal/spec"
 	"vitro/internal/stub"
+	"vitro/internal/sys"
 )
 
 // making is a container on its way: what create and run share.
@@ -259,8 +260,8 @@ func (m *making) start() error {
 func (m *making) call(l *stub.Launch, o *plan.Op) error {
 	switch o.Name {
 	case "state":
-		st, _ := readStat(l.PID)
-		m.init = process{l.PID, st.start}
+		st, _ := sys.ReadProcStat(l.PID)
+		m.init = process{l.PID, st.Start}
 		m.stub = l.ExeID()
 		return m.store(m.dir)
 	case "newidmap":

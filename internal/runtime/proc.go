@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 	"syscall"
@@ -11,33 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stat is what /proc/PID/stat says of a process (proc_pid_stat(5)).
-type stat struct {
-	comm  string
-	state byte   // 'Z' and 'X' are dead
-	start uint64 // field 22, clock ticks after boot: with the pid, one process for ever
-}
-
-// readStat reads a process's stat; ok is false when there is none.
-func readStat(pid int) (st stat, ok bool) {
-	b, err := sys.ReadFile("/proc/" + sys.Itoa(pid) + "/stat")
-	if err != nil {
-		return st, false
-	}
-	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')') // a comm may have both in it
-	if open < 0 || end < open {
-		return st, false
-	}
-	st.comm = string(b[open+1 : end])
-	f := strings.Fields(string(b[end+1:]))
-	if len(f) < 20 {
-		return st, false
-	}
-	st.state = f[0][0]
-	st.start, err = strconv.ParseUint(f[19], 10, 64)
-	return st, err == nil
-}
-
 // process is one process, told from a later one with the same pid by its start time.
 type process struct {
 	pid   int
@@ -45,13 +17,7 @@ type process struct {
 }
 
 // stat is the process's stat; ok is false when it is gone, a zombie, or another's pid by now.
-func (p process) stat() (stat, bool) {
-	if p.pid <= 0 {
-		return stat{}, false
-	}
-	st, ok := readStat(p.pid)
-	return st, ok && st.start == p.start && st.state != 'Z' && st.state != 'X'
-}
+func (p process) stat() (sys.ProcStat, bool) { return sys.Lives(p.pid, p.start) }
 
 // open makes a pidfd of the process, which then cannot become another's; -1 and ESRCH when it is gone.
 func (p process) open() (int, error) {
@@ -59,7 +25,7 @@ func (p process) open() (int, error) {
 	return fd, err
 }
 
-func (p process) openStat() (fd int, st stat, err error) {
+func (p process) openStat() (fd int, st sys.ProcStat, err error) {
 	if p.pid <= 0 {
 		return -1, st, unix.ESRCH
 	}

@@ -96,11 +96,11 @@ func writeGo(fifo string) error {
 // executed tells an execve from a death, which both close the FIFO, as stub.Run does.
 func (c *container) executed(pidfd int) error {
 	for {
-		st, ok := readStat(c.init.pid)
+		st, ok := sys.ReadProcStat(c.init.pid)
 		switch {
-		case !ok || st.start != c.init.start || !c.waiting(st.comm): // executed, and perhaps gone since
+		case !ok || st.Start != c.init.start || !c.waiting(st.Comm): // executed, and perhaps gone since
 			return nil
-		case st.state == 'Z' || st.state == 'X':
+		case st.Dead():
 			return errOOM
 		}
 		waitDead(pidfd, 1)

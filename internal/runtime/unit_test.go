@@ -12,6 +12,7 @@ import (
 	"vitro/internal/cgroup"
 	"vitro/internal/compile"
 	"vitro/internal/plan"
+	"vitro/internal/sys"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -74,11 +75,11 @@ func TestStartError(t *testing.T) {
 }
 
 func TestProcessIdentity(t *testing.T) {
-	st, ok := readStat(os.Getpid())
-	if !ok || st.start == 0 {
+	st, ok := sys.ReadProcStat(os.Getpid())
+	if !ok || st.Start == 0 {
 		t.Fatal("no stat of this process")
 	}
-	p := process{os.Getpid(), st.start}
+	p := process{os.Getpid(), st.Start}
 	if err := p.signal(0); err != nil {
 		t.Errorf("signal 0 to this process: %v", err)
 	}
