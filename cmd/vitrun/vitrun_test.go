@@ -502,6 +502,28 @@ func TestHookState(t *testing.T) {
 	}
 }
 
+// A hook that wants its own container changed, while vitrun waits for the hook, is told so at once. Force kills init, and the start fails.
+func TestHookDeletesItsContainer(t *testing.T) {
+	for _, kind := range []string{"prestart", "createRuntime"} {
+		id := name(t)
+		root, log := newRoot(t, id), filepath.Join(t.TempDir(), "log")
+		script := "{ " + binary + " --root " + root + " delete --force " + id + "; echo $?; " + binary + " --root " + root + " exec " + id + " true; } > " + log + " 2>&1 </dev/null; true"
+		dir := bundle(t, func(s *specs.Spec) {
+			s.Process.Args = []string{"true"}
+			b, _ := json.Marshal(map[string][]specs.Hook{kind: {{Path: "/bin/busybox", Args: []string{"sh", "-c", script}}}})
+			s.Hooks = new(specs.Hooks)
+			must(t, json.Unmarshal(b, s.Hooks))
+		})
+		expect(t, root, "vitrun run failed: unable to start container process: container init was killed (SIGKILL) before its execve, and not for its memory\n", 1, "run", "-b", dir, id)
+		b, _ := os.ReadFile(log)
+		got := regexp.MustCompile(`process \d+`).ReplaceAllString(string(b), "process N")
+		why := "vitrun: container " + id + ": vitrun (process N) waits for this hook, and nothing can change until it has ended\n"
+		if got != why+"1\n"+strings.Replace(why, ": ", ": exec failed: ", 1) {
+			t.Errorf("%s: %s", kind, got)
+		}
+	}
+}
+
 func TestLog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	for range 2 {

@@ -101,8 +101,8 @@ func (c *container) salvage(id string) {
 
 // lock takes the folder for a change of state and looks at it afresh; ErrNotExist if it was deleted meanwhile.
 func (c *container) lock() error {
-	if err := again(func() error { return unix.Flock(c.fd, unix.LOCK_EX) }); err != nil {
-		return wrap("lock "+c.dir, err)
+	if err := c.flock(unix.LOCK_EX); err != nil {
+		return err
 	}
 	c.held = true
 	var a, b unix.Stat_t

@@ -81,8 +81,8 @@ func (r *Runtime) Exec(id string, o ExecOpts) (exit, pid int, err error) {
 
 // spawn starts the process, under a shared lock: a delete waits until the process is in the cgroup, and kills it then.
 func (c *container) spawn(o *ExecOpts, con *console) (*stub.Launch, error) {
-	if err := again(func() error { return unix.Flock(c.fd, unix.LOCK_SH) }); err != nil {
-		return nil, wrap("lock "+c.dir, err)
+	if err := c.flock(unix.LOCK_SH); err != nil {
+		return nil, err
 	}
 	c.held = true
 	defer c.unlock()

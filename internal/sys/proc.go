@@ -8,14 +8,20 @@ import (
 
 // ProcStat is what /proc/PID/stat says of a process (proc_pid_stat(5)).
 type ProcStat struct {
-	Comm  string
-	State byte
-	Start uint64 // field 22, clock ticks after boot: with the pid, one process for ever
+	Comm   string
+	State  byte
+	Parent int    // pid
+	Start  uint64 // field 22, clock ticks after boot: with the pid, one process for ever
 }
 
-// ReadProcStat reads a process's stat; ok is false when there is none.
+// ReadProcStat reads a process's stat, of the caller's for pid 0; ok is false when there is none. /proc may be that of another
+// pid namespace.
 func ReadProcStat(pid int) (st ProcStat, ok bool) {
-	b, err := ReadFile("/proc/" + Itoa(pid) + "/stat")
+	name := "self"
+	if pid != 0 {
+		name = Itoa(pid)
+	}
+	b, err := ReadFile("/proc/" + name + "/stat")
 	if err != nil {
 		return st, false
 	}
@@ -29,6 +35,7 @@ func ReadProcStat(pid int) (st ProcStat, ok bool) {
 		return st, false
 	}
 	st.State = f[0][0]
+	st.Parent, _ = strconv.Atoi(f[1])
 	st.Start, err = strconv.ParseUint(f[19], 10, 64)
 	return st, err == nil
 }
