@@ -188,7 +188,9 @@ func (p *planner) devicesV1(s *ruleSet) {
 	}
 	all, from := p.Bytes(text), 0
 	for _, end := range ends {
-		p.put(all.At(from), end-from)
+		rule := all.At(from)
+		rule.Len = uint32(end - from)
+		p.put(rule, end-from)
 		from = end
 	}
 	p.close()

@@ -126,6 +126,11 @@ func (p *planner) limitsV1(r *specs.LinuxResources) {
 	}
 	p.memoryV1(&v)
 	p.cpuV1(&v)
+	p.cpusetAndPids(&v)
+}
+
+// cpusetAndPids has the same files on v1 and v2.
+func (p *planner) cpusetAndPids(v *values) {
 	if v.cpus != "" {
 		p.set("cpuset", "cpu.cpus", "cpuset.cpus", v.cpus)
 	}
@@ -208,15 +213,7 @@ func (p *planner) limitsV2(r *specs.LinuxResources) {
 	v := p.values(r)
 	p.memoryV2(&v)
 	p.cpuV2(&v)
-	if v.cpus != "" {
-		p.set("cpuset", "cpu.cpus", "cpuset.cpus", v.cpus)
-	}
-	if v.mems != "" {
-		p.set("cpuset", "cpu.mems", "cpuset.mems", v.mems)
-	}
-	if v.pids != "" {
-		p.set("pids", "pids.limit", "pids.max", v.pids)
-	}
+	p.cpusetAndPids(&v)
 	p.unified(r.Unified)
 }
 

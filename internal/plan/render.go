@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"strconv"
@@ -177,6 +178,9 @@ func (p *Program) data(a Arg) string {
 		}
 		return printable(string(raw[:n-1]))
 	}
+	if line := bytes.TrimSuffix(raw, []byte("\n")); len(line) > 0 && text(line) {
+		return string(line)
+	}
 	if len(raw) > 64 || len(raw)%4 != 0 {
 		return "[" + strconv.Itoa(len(raw)) + " bytes]"
 	}
@@ -208,6 +212,11 @@ func (p *Program) vector(a Arg) string {
 		}
 	}
 	return "[" + strings.Join(out, " ") + "]"
+}
+
+// text tells whether bytes without a 0 at their end are ASCII text.
+func text(b []byte) bool {
+	return !hasControl(b) && !bytes.ContainsFunc(b, func(r rune) bool { return r >= 0x7f })
 }
 
 func hasControl(b []byte) bool {
