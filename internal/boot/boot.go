@@ -31,3 +31,15 @@ func Environ() []string {
 	}
 	return env
 }
+
+// code is where the program's code and tables are.
+func code() (from, to uintptr)
+
+// DropCode takes the pages of code and tables out of this process's memory (madvise(2), MADV_DONTNEED); they stay in the page
+// cache, and come back one by one where they are used. It is for a process that will wait for long.
+func DropCode() {
+	const page = 64 << 10 // the largest there is
+	from, to := code()
+	from, to = (from+page-1)&^(page-1), to&^(page-1)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED)
+}

@@ -125,3 +125,11 @@ done:
 failed:
 	NEGQ AX
 	RET
+
+// func code() (from, to uintptr)
+TEXT ·code(SB), NOSPLIT, $0-16
+	MOVQ $runtime·text(SB), AX
+	MOVQ AX, from+0(FP)
+	MOVQ $runtime·epclntab(SB), AX
+	MOVQ AX, to+8(FP)
+	RET

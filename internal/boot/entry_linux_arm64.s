@@ -114,3 +114,11 @@ done:
 failed:
 	NEG  R0, R0
 	RET
+
+// func code() (from, to uintptr)
+TEXT ·code(SB), NOSPLIT, $0-16
+	MOVD $runtime·text(SB), R0
+	MOVD R0, from+0(FP)
+	MOVD $runtime·epclntab(SB), R0
+	MOVD R0, to+8(FP)
+	RET

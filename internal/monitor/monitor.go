@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"vitro/internal/boot"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -110,6 +112,7 @@ const shrinkAfter = time.Second
 func shrink() {
 	debug.SetGCPercent(20)
 	debug.FreeOSMemory()
+	boot.DropCode()
 }
 
 // start makes the files, starts the container, and copies its output.

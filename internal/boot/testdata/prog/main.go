@@ -28,6 +28,7 @@ func hugeHeap() bool {
 }
 
 func main() {
+	boot.DropCode()
 	fmt.Println("args", len(os.Args), os.Args[1:])
 	fmt.Println("procs", runtime.GOMAXPROCS(0), "page", os.Getpagesize())
 	fmt.Println("given", strings.Join(boot.Environ(), " "))
