@@ -119,7 +119,7 @@ func execOptions() []option {
 		{"process", "p", "value", "file with the process as JSON", func(v *values, s string) error { v.process = s; return nil }},
 		detachOption, pidFileOption,
 		{"process-label", "", "value", "not supported yet", refuse},
-		{"apparmor", "", "value", "not supported yet", refuse},
+		{"apparmor", "", "value", "AppArmor profile of the process", func(v *values, s string) error { v.appArmor = s; return nil }},
 		{"no-new-privs", "", "", "set no_new_privs", func(v *values, s string) error { v.noNewPrivs = s != ""; return nil }},
 		{"cap", "c", "value", "one more capability (repeatable)", func(v *values, s string) error { v.caps = append(v.caps, s); return nil }},
 		preserveOption,

@@ -60,7 +60,7 @@ func (a *app) features([]string) (int, error) {
 	w.EndObject()
 	for _, k := range []string{"apparmor", "selinux", "intelRdt", "netDevices"} {
 		object(k)
-		yes("enabled", k == "netDevices")
+		yes("enabled", k == "apparmor" || k == "netDevices")
 		w.EndObject()
 	}
 	object("mountExtensions")

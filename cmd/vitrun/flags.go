@@ -19,6 +19,7 @@ type values struct {
 	env, caps                  []string
 	gids                       []uint32
 	cwd, user, process, cgroup string
+	appArmor                   string
 	tty, noNewPrivs            bool
 	ignorePaused               bool
 

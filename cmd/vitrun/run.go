@@ -111,6 +111,9 @@ func (a *app) execProcess(r *runtime.Runtime, args []string) (*specs.Process, er
 	p.Env = append(p.Env, a.env...)
 	p.Terminal = a.tty
 	p.NoNewPrivileges = p.NoNewPrivileges || a.noNewPrivs
+	if a.appArmor != "" {
+		p.ApparmorProfile = a.appArmor
+	}
 	p.User.AdditionalGids = append(p.User.AdditionalGids, a.gids...)
 	if a.cwd != "" {
 		p.Cwd = a.cwd

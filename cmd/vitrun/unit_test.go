@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 		{"run", []string{"-b"}, nil, "flag needs an argument: -b"},
 		{"run", []string{"--preserve-fds", "x", "id"}, nil, `invalid value "x" for flag -preserve-fds: not a count`},
 		{"run", []string{"--keep=maybe", "id"}, nil, "invalid boolean value for -keep"},
-		{"exec", []string{"--apparmor", "p", "id"}, nil, `invalid value "p" for flag -apparmor: not supported yet`},
+		{"exec", []string{"--process-label", "p", "id"}, nil, `invalid value "p" for flag -process-label: not supported yet`},
 		{"exec", []string{"--help"}, nil, "help"},
 	} {
 		cmd := findCommand(c.cmd)

@@ -211,7 +211,19 @@ func (c *c) session() error {
 	if !c.ns.userAtClone() {
 		c.keyring(plan.Stub)
 	}
+	c.appArmor()
 	return nil
+}
+
+const unconfined = "unconfined" // AppArmor's name for no profile
+
+// appArmor names the profile that the process's execve takes on, apparmor(7). It is written while /proc is still the host's: a container's own
+// may be covered (CVE-2019-16884). A forked half inherits it; the stub executes nothing else.
+func (c *c) appArmor() {
+	if p := c.spec.Process.ApparmorProfile; p != "" && c.in.Facts.AppArmor {
+		c.Field("process.apparmorProfile", p)
+		c.writeFile(unix.AT_FDCWD, "/proc/self/attr/apparmor/exec", "exec "+p, " (ENOENT: no such profile is loaded, see apparmor_parser(8))")
+	}
 }
 
 // keyring joins a session keyring of the container's own. Where the clone makes a user namespace the parent's thread does it, for the stub to

@@ -80,6 +80,9 @@ func GatherExec(in *ExecInput) error {
 	}
 	f.Chroot = f.Namespaces&unix.CLONE_NEWNS == 0
 	gatherStdio(&f.Facts)
+	if err := gatherAppArmor(&f.Facts, in.Process); err != nil {
+		return err
+	}
 	f.Raises = raises(in.Process)
 	if !hasHome(in.Process.Env) {
 		fd, err := unix.Open(proc+"/root", cloexecDir, 0)

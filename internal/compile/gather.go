@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"vitro/internal/cgroup"
+	"vitro/internal/probe"
 	"vitro/internal/safepath"
 	"vitro/internal/spec"
 
@@ -46,6 +47,9 @@ func Gather(in *Input) error {
 	}
 	gatherTargets(in)
 	gatherStdio(f)
+	if err := gatherAppArmor(f, in.Spec.Process); err != nil {
+		return err
+	}
 	f.Raises = raises(in.Spec.Process)
 	if !hasHome(in.Spec.Process.Env) {
 		f.Home = homeOf(in, in.Spec.Process.User.UID)
@@ -71,6 +75,18 @@ func gatherStdio(f *Facts) {
 		f.StdioOpen[fd] = true
 		f.StdioNull[fd] = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 	}
+}
+
+// gatherAppArmor refuses a profile where nothing would apply it. On such a host everything is unconfined, so that may be asked for.
+func gatherAppArmor(f *Facts, p *specs.Process) error {
+	if p.ApparmorProfile == "" {
+		return nil
+	}
+	f.AppArmor = probe.AppArmor()
+	if !f.AppArmor && p.ApparmorProfile != unconfined {
+		return errors.New("process.apparmorProfile (" + p.ApparmorProfile + "): AppArmor is not enabled on this host")
+	}
+	return nil
 }
 
 func raises(p *specs.Process) bool {

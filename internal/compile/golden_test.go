@@ -92,6 +92,13 @@ var goldens = []struct {
 		in.Create = true
 		return in
 	}},
+	{"apparmor", func(*testing.T) *Input {
+		s := slim()
+		s.Process.ApparmorProfile = "docker-default"
+		in := input(s)
+		in.Facts.AppArmor = true
+		return in
+	}},
 	{"readonly-tty", func(*testing.T) *Input {
 		s := spec.Example()
 		s.Process.ConsoleSize = &specs.Box{Height: 24, Width: 80}

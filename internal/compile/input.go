@@ -39,6 +39,7 @@ type Facts struct {
 	V2        bool   // pure cgroup v2
 	Program   []byte // seccomp: sock_filter array
 	SecFlags  uint32
+	AppArmor  bool // the kernel has it, and it is on
 }
 
 // c is one compilation.

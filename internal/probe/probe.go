@@ -47,6 +47,12 @@ func features() []Feature {
 	}
 }
 
+// AppArmor tells whether the kernel has it and it is on (apparmor(7)).
+func AppArmor() bool {
+	b, err := sys.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && len(b) > 0 && b[0] == 'Y'
+}
+
 // Probe asks the kernel.
 func (f *Feature) Probe() Answer {
 	switch e := f.probe(); {

@@ -30,7 +30,7 @@ func (v *sections) fill() {
 
 // unsupported is what vitrun refuses by name. Strike a line out when its field works.
 // Mount options have their own refusals, in ParseMountOptions; the rest of seccomp is
-// checked by internal/seccomp, AppArmor by who knows the host.
+// checked by internal/seccomp, AppArmor by internal/compile, which looks at the host.
 var unsupported = [...]struct {
 	field string
 	used  func(*sections) bool
