@@ -98,12 +98,21 @@ func chains() []chainDef {
 			},
 		},
 		{
+			"input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
+			[]ruleDef{
+				rule("iifname != @bridges accept", "not our traffic", iifNotIn("bridges"), accept),
+				rule("fib saddr . iif oif missing drop", "a source that is not behind this bridge", noWayBack, drop),
+			},
+		},
+		{
 			"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
 			[]ruleDef{
 				rule("iifname != @bridges oifname != @bridges accept", "not our traffic", iifNotIn("bridges"), oifNotIn("bridges"), accept),
-				rule("ct state established,related accept", "", ctState, accept),
 				rule("iifname . oifname @icc accept", "within one network (seen here with bridge-nf-call-iptables)",
 					meta(expr.MetaKeyIIFNAME, 0), meta(expr.MetaKeyOIFNAME, 4), in("icc"), accept),
+				rule("iifname @bridges fib saddr . iif oif missing drop", "a source that is not behind this bridge: it would be taken for another's answer",
+					iifIn("bridges"), noWayBack, drop),
+				rule("ct state established,related accept", "", ctState, accept),
 				rule("iifname @internal drop", "no way out", iifIn("internal"), drop),
 				rule("oifname @internal drop", "no way in", oifIn("internal"), drop),
 				rule("ct status dnat accept", "published ports", ctDNAT, accept),
@@ -207,7 +216,12 @@ var (
 	masquerade = []expr.Any{&expr.Masq{}}
 	ctDNAT     = flags(expr.CtKeySTATUS, ipsDstNAT)
 	ctState    = flags(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
-	toLocal    = []expr.Any{
+	// noWayBack is the reverse path test of RFC 3704: the route to the source does not go through the link that the packet came in by.
+	noWayBack = []expr.Any{
+		&expr.Fib{Register: reg(0), FlagSADDR: true, FlagIIF: true, ResultOIF: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: make([]byte, 4)},
+	}
+	toLocal = []expr.Any{
 		&expr.Fib{Register: reg(0), FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -398,6 +399,59 @@ func TestLostRecords(t *testing.T) {
 	for _, s := range w.snapshot(c) {
 		if strings.HasPrefix(s, "link br-") || strings.HasPrefix(s, "table") {
 			t.Errorf("definitions lost, left: %s", s)
+		}
+	}
+}
+
+// TestForgedSource: a container that sends with the LAN host's address reaches neither the flow of another network's container with that
+// host nor one of the host itself.
+func TestForgedSource(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	w.create(CreateOptions{Name: "blue"})
+	w.create(CreateOptions{Name: "red"})
+	a, _ := w.container("a", "blue", "")
+	b, _ := w.container("b", "red", "")
+	forged := &net.UDPAddr{IP: net.ParseIP(lanIP), Port: 7}
+	a.do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(l, &netlink.Addr{IPNet: ipnet(netip.MustParsePrefix(lanIP + "/32"))})
+	})
+	for _, victim := range []struct {
+		*ns
+		port int
+	}{{b, 40001}, {w.host, 40002}} {
+		var c *net.UDPConn
+		read := func(wait time.Duration) (string, error) {
+			buf := make([]byte, 100)
+			c.SetReadDeadline(time.Now().Add(wait))
+			n, err := c.Read(buf)
+			return string(buf[:n]), err
+		}
+		victim.do(func() (err error) {
+			if c, err = net.DialUDP("udp4", &net.UDPAddr{Port: victim.port}, forged); err == nil {
+				_, err = c.Write([]byte("?"))
+			}
+			return err
+		})
+		defer c.Close()
+		if got, err := read(5 * time.Second); err != nil || got != hostIP {
+			t.Fatalf("port %d: %q, %v", victim.port, got, err)
+		}
+		a.do(func() error {
+			u, err := net.ListenUDP("udp4", forged)
+			if err != nil {
+				return err
+			}
+			defer u.Close()
+			_, err = u.WriteTo([]byte("forged"), &net.UDPAddr{IP: net.ParseIP(hostIP), Port: victim.port})
+			return err
+		})
+		if got, err := read(300 * time.Millisecond); err == nil {
+			t.Errorf("port %d takes %q", victim.port, got)
 		}
 	}
 }
