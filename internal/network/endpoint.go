@@ -209,6 +209,11 @@ func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) er
 		return err
 	}
 	err := t.do("inside", func() error {
+		if n.Driver == DriverBridge {
+			if err := noRouters(nsfd, e.IfName); err != nil {
+				return err
+			}
+		}
 		return inside(nsfd, func(h *netlink.Handle) error {
 			_, err := configure(h, e)
 			return err

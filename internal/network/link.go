@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"unsafe"
 
@@ -322,6 +323,33 @@ func inside(nsfd int, f func(*netlink.Handle) error) error {
 	}
 	defer h.Close()
 	return f(h)
+}
+
+// noRouters keeps an interface from taking a route or an address out of a neighbour's router advertisement (CVE-2020-13401). /proc/sys/net is
+// that of the opener's namespace, so a thread goes there; if it cannot come back, it ends.
+func noRouters(nsfd int, ifName string) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(nsfd, unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			err = setSysctl("/proc/sys/net/ipv6/conf/"+ifName+"/accept_ra", "0")
+		}
+		if own >= 0 {
+			if unix.Setns(own, unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+			unix.Close(own)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		return fmt.Errorf("%s in the container: accept_ra: %w", ifName, err)
+	}
+	return nil
 }
 
 // configure adds what is missing inside: lo up, the interface up, addresses, default routes. A default route that is

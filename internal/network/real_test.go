@@ -96,6 +96,13 @@ func wayOutAndIsolation(t *testing.T, w *world) {
 	a, ae := w.container("a", "blue", "")
 	b, be := w.container("b", "red", "")
 	b.echo(80)
+	a.do(func() error { // a neighbour is no router
+		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/accept_ra")
+		if err == nil && string(b) != "0\n" {
+			t.Errorf("accept_ra %q", b)
+		}
+		return err
+	})
 	a.wantAnswer("tcp", lanIP+":7", hostIP)
 	a.wantAnswer("udp", lanIP+":7", hostIP)
 	a.wantAnswer("tcp", "["+lanIP6+"]:7", hostIP6)

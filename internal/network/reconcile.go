@@ -180,6 +180,11 @@ func (m *Manager) repairEndpoint(n *Network, e *Endpoint) (changes []string, err
 		if err := m.writeEndpoint(e); err != nil {
 			return changes, err
 		}
+		if n.Driver == DriverBridge {
+			if err := noRouters(int(ns.Fd()), e.IfName); err != nil {
+				return changes, err
+			}
+		}
 	}
 	return changes, inside(int(ns.Fd()), func(h *netlink.Handle) error {
 		changed, err := configure(h, e)
