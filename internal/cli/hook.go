@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,9 +20,9 @@ import (
 
 // hookFlags are those of network hook.
 type hookFlags struct {
-	bridge, subnet, ip, ip6, iface, mac, stateDir string
-	mtu                                           int
-	publish                                       []string
+	bridge, ip, ip6, iface, mac, stateDir string
+	mtu                                   int
+	subnets, publish                      []string
 }
 
 // hookLabel marks a network that a hook made, and the last one takes away.
@@ -45,7 +47,7 @@ func networkHookCmd(a *app) *cobra.Command {
 	}
 	p := cmd.Flags()
 	p.StringVar(&f.bridge, "bridge", "", "Link name of the bridge, made when first used and removed with its last container (default: the network bridge)")
-	p.StringVar(&f.subnet, "subnet", "", "Subnet of the bridge in CIDR format (default: one that is free)")
+	p.StringArrayVar(&f.subnets, "subnet", nil, "Subnet of the bridge in CIDR format, one of each family (default: one for IPv4 that is free)")
 	p.StringVar(&f.ip, "ip", "", "IPv4 address of the container")
 	p.StringVar(&f.ip6, "ip6", "", "IPv6 address of the container")
 	p.StringVar(&f.iface, "iface", "", "Name of the interface in the container (default eth0)")
@@ -64,12 +66,12 @@ func (a *app) hook(ctx context.Context, f *hookFlags, stdin io.Reader) error {
 	if state.ID == "" {
 		return errors.New("the container's state on standard input has no id")
 	}
-	if f.bridge == "" && (f.subnet != "" || f.mtu != 0) {
+	if f.bridge == "" && (len(f.subnets) > 0 || f.mtu != 0) {
 		return errors.New("--subnet and --mtu need --bridge")
 	}
 	o := network.Options{Root: a.root, RunRoot: a.runRoot}
 	if f.stateDir != "" {
-		o = network.Options{Root: f.stateDir, RunRoot: f.stateDir}
+		o = network.Options{Root: f.stateDir, RunRoot: filepath.Join(f.stateDir, "run")}
 	}
 	m, err := network.Open(o)
 	if err != nil {
@@ -124,17 +126,19 @@ func (f *hookFlags) network(ctx context.Context, m *network.Manager) (string, er
 		return network.DefaultNetwork, nil
 	}
 	var subnets []network.Subnet
-	if f.subnet != "" {
-		p, err := netip.ParsePrefix(f.subnet)
+	v6 := false
+	for _, arg := range f.subnets {
+		p, err := netip.ParsePrefix(arg)
 		if err != nil {
 			return "", fmt.Errorf("--subnet: %w", err)
 		}
-		subnets = []network.Subnet{{Prefix: p}}
+		subnets = append(subnets, network.Subnet{Prefix: p})
+		v6 = v6 || p.Addr().Is6()
 	}
 	n, err := m.Get(ctx, f.bridge)
 	if errors.Is(err, network.ErrNotFound) {
 		o := network.CreateOptions{
-			Name: f.bridge, Subnets: subnets, Labels: map[string]string{hookLabel: "true"},
+			Name: f.bridge, Subnets: subnets, IPv6: v6, Labels: map[string]string{hookLabel: "true"},
 			Options: map[string]string{network.OptBridgeName: f.bridge},
 		}
 		if f.mtu != 0 {
@@ -148,8 +152,10 @@ func (f *hookFlags) network(ctx context.Context, m *network.Manager) (string, er
 	if n.Link != f.bridge {
 		return "", fmt.Errorf("--bridge %s: network %s has link %s", f.bridge, n.Name, n.Link)
 	}
-	if len(subnets) > 0 && n.Subnets[0].Prefix != subnets[0].Prefix {
-		return "", fmt.Errorf("--subnet %s: bridge %s has %s", f.subnet, f.bridge, n.Subnets[0].Prefix)
+	for _, want := range subnets {
+		if !slices.ContainsFunc(n.Subnets, func(s network.Subnet) bool { return s.Prefix == want.Prefix }) {
+			return "", fmt.Errorf("--subnet %s: bridge %s has %s", want.Prefix, f.bridge, n.Subnets[0].Prefix)
+		}
 	}
 	if mtu := strconv.Itoa(f.mtu); f.mtu != 0 && n.Options[network.OptMTU] != mtu {
 		return "", fmt.Errorf("--mtu %s: bridge %s was made with %s", mtu, f.bridge, cmp.Or(n.Options[network.OptMTU], "the uplink's"))

@@ -163,11 +163,11 @@ func openPorts(w io.Writer, e *engine.Engine, c *engine.Container, eol string) {
 	if !term.IsTerminal(2) || len(c.HostConfig.PortBindings) == 0 && !c.HostConfig.PublishAllPorts {
 		return
 	}
-	m, err := e.Networks()
+	l, err := e.Find(c.ID)
 	if err != nil {
 		return
 	}
-	eps, _ := m.Endpoints(network.Filter{Container: c.ID})
+	eps, _ := e.Endpoints(l)
 	for _, l := range portLines(eps) {
 		fmt.Fprintf(w, "port %s is open on %s%s", l.key, l.at, eol)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vitro/internal/engine"
 	"vitro/internal/network"
 )
 
@@ -18,7 +17,7 @@ func portCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Short: "List port mappings or a specific mapping for the container", Args: rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, m, err := a.networks()
+			e, err := a.open()
 			if err != nil {
 				return err
 			}
@@ -26,11 +25,9 @@ func portCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var eps []*network.Endpoint
-			if l.Status == engine.Running {
-				if eps, err = m.Endpoints(network.Filter{Container: l.ID}); err != nil {
-					return err
-				}
+			eps, err := e.Endpoints(l)
+			if err != nil {
+				return err
 			}
 			if len(args) == 2 {
 				return printPort(cmd, eps, args[1], args[0])

@@ -76,14 +76,7 @@ func psCmd(a *app) *cobra.Command {
 // publishedPorts are the endpoints of the containers that run, by ID.
 func publishedPorts(e *engine.Engine, list []*engine.Live) (map[string][]*network.Endpoint, error) {
 	by := map[string][]*network.Endpoint{}
-	if !slices.ContainsFunc(list, func(l *engine.Live) bool { return l.Status == engine.Running && len(l.Networks) > 0 }) {
-		return by, nil
-	}
-	m, err := e.Networks()
-	if err != nil {
-		return nil, err
-	}
-	eps, err := m.Endpoints(network.Filter{})
+	eps, err := e.Endpoints(list...)
 	for _, ep := range eps {
 		by[ep.Container] = append(by[ep.Container], ep)
 	}

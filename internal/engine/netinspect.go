@@ -82,10 +82,10 @@ func (e *Engine) networkSettings(l *Live) NetworkSettings {
 	for key := range l.Config.ExposedPorts {
 		s.Ports[key] = nil
 	}
-	eps, _ := m.Endpoints(network.Filter{Container: l.ID})
+	eps, _ := e.Endpoints(l)
 	for _, ep := range eps {
 		if to := s.Networks[ep.NetworkName]; to != nil {
-			to.fill(ep)
+			to.fill(ep) // a plugin has its own below
 		}
 		for _, p := range ep.Ports {
 			for _, at := range ep.HostAddrs(p) {
@@ -95,7 +95,7 @@ func (e *Engine) networkSettings(l *Live) NetworkSettings {
 	}
 	for name, r := range e.cniResults(l.ID) {
 		if to := s.Networks[name]; to != nil {
-			to.fillCNI(r)
+			to.fillCNI(r.Result)
 		}
 	}
 	if b := s.Networks[network.DefaultNetwork]; b != nil {
@@ -156,7 +156,46 @@ func text(a netip.Addr) string {
 	return a.String()
 }
 
-func (e *Engine) cniResults(id string) (all map[string]*cni.Result) {
+// Endpoints are what the running ones of these containers have on networks. A plugin's network has no record of it: the addresses are those that
+// the plugin gave, the ports those that it was asked for.
+func (e *Engine) Endpoints(list ...*Live) ([]*network.Endpoint, error) {
+	var out []*network.Endpoint
+	for _, l := range list {
+		if l.Status != Running || !l.HostConfig.wired() {
+			continue
+		}
+		m, err := e.Networks()
+		if err != nil {
+			return nil, err
+		}
+		eps, err := m.Endpoints(network.Filter{Container: l.ID})
+		if err != nil {
+			return nil, err
+		}
+		for name, r := range e.cniResults(l.ID) {
+			ep := &network.Endpoint{Container: l.ID, Name: l.Name, NetworkName: name, Driver: cniPrefix[:len(cniPrefix)-1], MAC: r.MAC}
+			for _, p := range r.IPs {
+				if p.Addr().Is4() {
+					ep.IP4 = p
+				} else {
+					ep.IP6 = p
+				}
+			}
+			if r.Publishes {
+				run, err := readRunState(e.runDir(l.ID))
+				if err != nil {
+					return nil, err
+				}
+				ep.Ports = run.Ports
+			}
+			eps = append(eps, ep)
+		}
+		out = append(out, eps...)
+	}
+	return out, nil
+}
+
+func (e *Engine) cniResults(id string) (all map[string]*cniResult) {
 	if b, err := os.ReadFile(e.runDir(id, cniResultFile)); err == nil {
 		_ = json.Unmarshal(b, &all)
 	}

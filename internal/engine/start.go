@@ -101,8 +101,17 @@ func (e *Engine) spawnMonitor(id string, client, lock *os.File) error {
 	return err
 }
 
-// monitorEnv has nothing of the caller's environment; a start shall not be held up by the garbage collector.
-func monitorEnv() []string { return []string{"GOGC=400"} }
+// monitorEnv has nothing of the caller's environment but what CNI's plugins are found by, and they find their programs by (portmap:
+// iptables); a start shall not be held up by the garbage collector.
+func monitorEnv() []string {
+	env := []string{"GOGC=400"}
+	for _, name := range []string{"PATH", "CNI_PATH", "NETCONFPATH"} {
+		if v := os.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
 
 // The monitor's inherited files.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -25,6 +26,7 @@ type wires struct {
 	nets []Attachment
 	held *network.Reservation // its host ports
 	dns  *dns.Server
+	ns   *os.File // the container's namespace, for plugins: some find out in it what to undo, and it may end before them
 }
 
 // reservePorts takes the host's ports for a container that is about to start. It is nil for one without networks of its own.
@@ -55,7 +57,11 @@ func (w *wires) attach(pid int) error {
 	if err != nil {
 		return netFailed(err)
 	}
-	defer ns.Close()
+	if w.plugins() {
+		w.ns = ns
+	} else {
+		defer ns.Close()
+	}
 	served := make(chan error, 1)
 	go func() { served <- w.serve(ns) }()
 	own, gateways, err := w.connect(pid)
@@ -96,15 +102,16 @@ func (w *wires) plugins() bool {
 	return slices.ContainsFunc(w.nets, func(a Attachment) bool { return strings.HasPrefix(a.Network, cniPrefix) })
 }
 
-// connect attaches to all networks. The first has the published ports.
+// connect attaches to all networks. The first that can publish has the ports.
 func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
 	plugins := w.plugins()
-	made := map[string]*cni.Result{}
-	var ports []network.Port
-	if w.held != nil {
-		ports = w.held.Ports
-	}
+	made := map[string]*cniResult{}
+	publisher := w.publisher()
 	for i, a := range w.nets {
+		var ports []network.Port
+		if w.held != nil && i == publisher {
+			ports = w.held.Ports
+		}
 		ifName := ""
 		if plugins { // the manager does not know of the plugins' interfaces
 			ifName = "eth" + strconv.Itoa(i)
@@ -114,7 +121,7 @@ func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			made[a.Network] = r
+			made[a.Network] = &cniResult{r, len(ports) > 0}
 			for _, p := range r.IPs {
 				own = append(own, p.Addr())
 			}
@@ -127,7 +134,6 @@ func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
 			own = append(own, addresses(ep)...)
 			gateways = append(gateways, gatewaysOf(ep)...)
 		}
-		ports = nil
 	}
 	if plugins {
 		b, err := json.Marshal(made)
@@ -137,6 +143,24 @@ func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
 		return own, gateways, err
 	}
 	return own, gateways, nil
+}
+
+// cniResult is what a plugin gave, and whether it has the published ports.
+type cniResult struct {
+	*cni.Result
+	Publishes bool
+}
+
+// publisher is the place in nets of the network with the published ports: the first that leads out, which has the default route, too. If none
+// does it is the first, which then says why.
+func (w *wires) publisher() int {
+	return max(0, slices.IndexFunc(w.nets, func(a Attachment) bool {
+		if strings.HasPrefix(a.Network, cniPrefix) {
+			return true
+		}
+		n, err := w.m.Get(context.Background(), a.Network)
+		return err == nil && n.Driver == network.DriverBridge && !n.Internal
+	}))
 }
 
 func (e *Engine) request(c *Container, pid int, ifName string, a Attachment, ports []network.Port) network.Request {
@@ -190,13 +214,20 @@ func (w *wires) close() error {
 		w.dns.Close()
 		w.dns = nil
 	}
-	err := w.e.detach(w.c.ID)
+	err := w.e.detachFrom(w.c.ID, w.ns)
 	w.held.Close()
+	if w.ns != nil {
+		w.ns.Close()
+		w.ns = nil
+	}
 	return err
 }
 
 // detach takes a container off all networks, whether it runs or not. The price if there is none: two stats.
-func (e *Engine) detach(id string) error {
+func (e *Engine) detach(id string) error { return e.detachFrom(id, nil) }
+
+// detachFrom is detach by who holds the container's namespace, which may be nil.
+func (e *Engine) detachFrom(id string, ns *os.File) error {
 	var errs []error
 	ctx := context.Background()
 	if _, err := os.Stat(filepath.Join(e.endpointsDir(), id)); err == nil {
@@ -212,7 +243,9 @@ func (e *Engine) detach(id string) error {
 		attached, err := client.Attachments(id)
 		errs = append(errs, err)
 		for _, a := range attached {
-			if _, err := os.Stat(a.NetNS); errors.Is(err, fs.ErrNotExist) {
+			if ns != nil {
+				a.NetNS = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
+			} else if _, err := os.Stat(a.NetNS); errors.Is(err, fs.ErrNotExist) {
 				a.NetNS = ""
 			}
 			errs = append(errs, client.Del(ctx, a))

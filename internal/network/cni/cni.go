@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ var ErrNotFound = errors.New("no such CNI network")
 
 // Options say where things are.
 type Options struct {
-	ConfDir  string    // "" is /etc/cni/net.d
+	ConfDir  string    // "": $NETCONFPATH, as cnitool has it, or /etc/cni/net.d
 	BinDirs  []string  // nil: $CNI_PATH, or /opt/cni/bin and /usr/lib/cni
 	CacheDir string    // what Add was given and gave; "" is /run/vitro/network/cni
 	Stderr   io.Writer // what plugins say; nil: nowhere
@@ -67,7 +68,7 @@ type Port struct {
 // New makes a client; nothing is looked at yet.
 func New(o Options) *Client {
 	if o.ConfDir == "" {
-		o.ConfDir = "/etc/cni/net.d"
+		o.ConfDir = cmp.Or(os.Getenv("NETCONFPATH"), "/etc/cni/net.d")
 	}
 	if o.CacheDir == "" {
 		o.CacheDir = "/run/vitro/network/cni"
@@ -80,6 +81,9 @@ func New(o Options) *Client {
 	}
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
+	}
+	if os.Getenv("PATH") == "" { // of a caller without one
+		os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	}
 	exec := &namedExec{invoke.RawExec{Stderr: o.Stderr}, version.PluginDecoder{}}
 	return &Client{o: o, lib: libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, exec)}
