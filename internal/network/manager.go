@@ -49,10 +49,7 @@ func Open(opt Options) (*Manager, error) {
 	opt.Root = cmp.Or(opt.Root, defaultRoot)
 	opt.RunRoot = cmp.Or(opt.RunRoot, defaultRunRoot)
 	if opt.Table == "" {
-		opt.Table = defaultTable
-		if filepath.Clean(opt.Root) != defaultRoot {
-			opt.Table += "-" + hash(filepath.Clean(opt.Root))[:8]
-		}
+		opt.Table = tableOf(opt.Root)
 	}
 	m := &Manager{opt: opt}
 	for _, dir := range []string{m.root(), m.run("endpoints"), m.run("leases"), m.run("ports")} {
@@ -61,6 +58,13 @@ func Open(opt Options) (*Manager, error) {
 		}
 	}
 	return m, nil
+}
+
+func tableOf(root string) string {
+	if root = filepath.Clean(root); root != defaultRoot {
+		return defaultTable + "-" + hash(root)[:8]
+	}
+	return defaultTable
 }
 
 // Table is the name of the table of family inet that holds all rules.

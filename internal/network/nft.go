@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 
 	"github.com/google/nftables"
@@ -115,13 +116,19 @@ func (e element) nft() nftables.SetElement {
 // perMessage keeps the list of a message's elements below a netlink attribute's 64 KiB.
 const perMessage = 200
 
+// rootSet is the set whose elements have the root that the table is of as their comment.
+const rootSet = "bridges"
+
 // bySet hands each set's elements to f, in portions.
-func bySet(t *nftables.Table, els []element, f func(*nftables.Set, []nftables.SetElement) error) error {
+func (m *Manager) bySet(t *nftables.Table, els []element, f func(*nftables.Set, []nftables.SetElement) error) error {
 	for _, d := range sets() {
 		var list []nftables.SetElement
 		for _, e := range els {
 			if e.set == d.name {
 				list = append(list, e.nft())
+				if root := filepath.Clean(m.opt.Root); e.set == rootSet && len(root) < 250 { // userdata has one byte for a length
+					list[len(list)-1].Comment = root
+				}
 			}
 		}
 		for part := range slices.Chunk(list, perMessage) {
@@ -143,10 +150,10 @@ func (m *Manager) changeRules(add, del []element) error {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	t := m.table()
-	if err := bySet(t, del, c.SetDeleteElements); err != nil {
+	if err := m.bySet(t, del, c.SetDeleteElements); err != nil {
 		return err
 	}
-	if err := bySet(t, add, c.SetAddElements); err != nil {
+	if err := m.bySet(t, add, c.SetAddElements); err != nil {
 		return err
 	}
 	if err := c.Flush(); err != nil {
@@ -335,7 +342,7 @@ func (m *Manager) makeTable(want []element) error {
 			c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: r.exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment())})
 		}
 	}
-	if err := bySet(t, want, c.SetAddElements); err != nil {
+	if err := m.bySet(t, want, c.SetAddElements); err != nil {
 		return err
 	}
 	if err := c.Flush(); err != nil {

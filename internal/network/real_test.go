@@ -462,3 +462,41 @@ func TestForgedSource(t *testing.T) {
 		}
 	}
 }
+
+// TestLostRoot: what a root has left is removed by another's Reconcile when its folder is gone, and no container lives on it.
+func TestLostRoot(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue"})
+	before := w.snapshot(nil)
+	first := w.m
+	dir := filepath.Join(t.TempDir(), "other")
+	w.host.do(func() (err error) {
+		w.m, err = Open(Options{Root: dir, RunRoot: dir + "-run"})
+		return err
+	})
+	w.create(CreateOptions{Name: "green"})
+	c, _ := w.container("web", "bridge", "8080:80")
+	w.m = first
+	if r := w.reconcile(); len(r.Changes) > 0 {
+		t.Errorf("the root is there: %q", r.Changes)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.reconcile(); len(r.Changes) > 0 {
+		t.Errorf("its container lives: %q", r.Changes)
+	}
+	c.do(func() error { // as its end does
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+	if r := w.reconcile(); len(r.Changes) != 3 {
+		t.Errorf("%q", r.Changes)
+	}
+	if after := w.snapshot(nil); !slices.Equal(after, before) {
+		t.Errorf("left:\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+}

@@ -26,7 +26,7 @@ func (m *Manager) Reconcile(ctx context.Context) (Report, error) {
 	defer unlock()
 	r := Report{}
 	var errs []error
-	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules, m.warn} {
+	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules, m.reapRoots, m.warn} {
 		if err := step(&r); err != nil {
 			errs = append(errs, fmt.Errorf("network reconcile: %w", err))
 		}
@@ -279,6 +279,73 @@ func (m *Manager) repairRules(r *Report) error {
 	changes, err := m.setRules()
 	r.Changes = append(r.Changes, changes...)
 	return err
+}
+
+// reapRoots removes tables and bridges of roots whose folder is no more: nobody else would. Such a root is known by its table, which names it,
+// and by the bridges that carry the table's name. While one of them has a port, a container lives there, and all stays.
+func (m *Manager) reapRoots(r *Report) error {
+	tables, err := lostTables()
+	if err != nil || len(tables) == 0 {
+		return err
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("links: %w", err)
+	}
+	ports := map[int]bool{}
+	for _, l := range links {
+		ports[l.Attrs().MasterIndex] = true
+	}
+	for _, t := range tables {
+		var bridges []string
+		busy := t == m.opt.Table
+		for _, l := range links {
+			if a := l.Attrs(); l.Type() == "bridge" && strings.HasPrefix(a.Alias, t+":") {
+				bridges = append(bridges, a.Name)
+				busy = busy || ports[a.Index]
+			}
+		}
+		if busy {
+			continue
+		}
+		for _, name := range bridges {
+			if err := deleteLink(name); err != nil {
+				return err
+			}
+			r.note("link %s: removed, its root is gone", name)
+		}
+		if err := (&Manager{opt: Options{Table: t}}).deleteTable(); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("nft table inet %s: %w", t, err)
+		}
+		r.note("nft table inet %s: removed, its root is gone", t)
+	}
+	return nil
+}
+
+// lostTables are the names of tables of roots that are not there any more.
+func lostTables() ([]string, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	all, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("nft tables: %w", err)
+	}
+	var lost []string
+	for _, t := range all {
+		if !strings.HasPrefix(t.Name, defaultTable+"-") {
+			continue
+		}
+		els, err := c.GetSetElements(&nftables.Set{Table: t, Name: rootSet, KeyType: nftables.TypeIFName})
+		if err != nil || len(els) == 0 || !filepath.IsAbs(els[0].Comment) || tableOf(els[0].Comment) != t.Name {
+			continue // not made by us, or by an older vitro
+		}
+		if _, err := os.Lstat(els[0].Comment); errors.Is(err, fs.ErrNotExist) {
+			lost = append(lost, t.Name)
+		}
+	}
+	return lost, nil
 }
 
 // warn looks for other tables' chains of policy drop: to accept a packet, all have to.
