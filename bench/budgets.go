@@ -22,6 +22,7 @@ var budgets = []budget{
 	{"engine", "vitro", []string{"podman"}, 0, 0},
 	{"pull", "vitro", []string{"podman"}, 0.7, 0},
 	{"pull", "vitro", []string{"skopeo+umoci"}, 0.7, 0},
+	{"explain", "vitro", []string{"lsns, findmnt, pscap"}, 0, 0},
 	{"network/run", "vitro", []string{"docker"}, 0.15, 0},
 	{"network/run", "vitro", []string{"vitro, no network"}, 0, 0},
 	{"network/attach", "vitro", []string{"bare"}, 1.5, 0},

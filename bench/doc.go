@@ -2,7 +2,7 @@
 //
 //	go run ./bench [-n 30] [-json FILE] [-nostrace] [PART…]
 //
-// Parts: run, run-seccomp, rss, exec, engine, pull, startup, network (network/run, attach, ports, connect, transfer, many);
+// Parts: run, run-seccomp, rss, exec, engine, pull, startup, explain, network (network/run, attach, ports, connect, transfer, many);
 // none means all. A table for each part gives the median
 // and the minimum of n rounds, and from the median run: page faults and context switches of the command and of the
 // children it waited for (wait4's rusage; the daemon's share of a docker command is not in it), and, from one more run that

@@ -48,6 +48,7 @@ var parts = []part{
 	{"exec", "/bin/true in a running container", (*bench).exec},
 	{"engine", "run --rm --network none IMAGE /bin/true (docker: the client's side only, but for time)", (*bench).engine},
 	{"pull", "pull and unpack 9 layers, 21,000 files from a registry on loopback", (*bench).pull},
+	{"explain", "all views of a container with 50 processes", (*bench).explain},
 	{"network/run", "run --rm IMAGE /bin/true on the default bridge", (*bench).networkRun},
 	{"network/attach", "attach and detach an endpoint with one published port, in the harness", (*bench).networkAttach},
 	{"network/ports", "attach an endpoint that publishes one more port", (*bench).networkPorts},

@@ -133,6 +133,11 @@ func (t *table) print(out io.Writer) {
 			fmt.Fprintf(out, "  vitrun = %d KiB   budget %d KiB: %s\n", r.RSSKiB, maxInitKiB, verdict(r.RSSKiB <= maxInitKiB))
 		}
 	}
+	for _, r := range t.Rows {
+		if t.Part == "explain" && r.Name == "vitro" && r.Error == "" {
+			fmt.Fprintf(out, "  vitro = %.1f ms   budget %d ms: %s\n", r.MedianMS, maxExplainMS, verdict(r.MedianMS < maxExplainMS))
+		}
+	}
 	for _, r := range t.Ratios {
 		line := fmt.Sprintf("  %s / (%s) = %.2f", r.Ours, r.Peer, r.Ratio)
 		if r.Budget > 0 {

@@ -114,7 +114,7 @@ call:
 	JMP  advise
 heap:
 	MOVQ AX, DI
-	MOVQ $(2<<20), SI
+	MOVQ $(4<<20), SI
 	MOVQ $14, DX                    // MADV_HUGEPAGE
 advise:
 	MOVQ $28, AX                    // madvise

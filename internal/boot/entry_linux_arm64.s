@@ -103,7 +103,7 @@ call:
 	MOVD $23, R2                    // MADV_POPULATE_WRITE
 	B    advise
 heap:
-	MOVD $(2<<20), R1
+	MOVD $(4<<20), R1
 	MOVD $14, R2                    // MADV_HUGEPAGE
 advise:
 	MOVD $233, R8                   // madvise

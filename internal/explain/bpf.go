@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -39,8 +38,8 @@ func readSecurebits(pid int) *Securebits {
 }
 
 // securebits reads a process's securebits, which /proc does not show: by a BPF iterator over the tasks (Linux 5.8) that is
-// gone when it has been read. The pid is of the first pid namespace. The calls are made here and BTF is searched
-// as it streams by, since ebpf.NewProgram would decode all of the kernel's BTF: 100 ms.
+// gone when it has been read. The pid is of the first pid namespace. The calls are made here and BTF is only
+// searched, since ebpf.NewProgram would decode all of the kernel's: 100 ms.
 func securebits(pid int) (uint32, error) {
 	k, err := readBTF()
 	if err != nil {
@@ -140,65 +139,73 @@ type kernelTypes struct {
 
 var errBTF = errors.New("the kernel's BTF does not have it")
 
+// readBTF maps the file, which Linux has since 6.16, or reads it.
 func readBTF() (kernelTypes, error) {
 	f, err := os.Open("/sys/kernel/btf/vmlinux")
 	if err != nil {
 		return kernelTypes{}, err
 	}
 	defer f.Close()
-	return parseBTF(f)
+	st, err := f.Stat()
+	if err != nil {
+		return kernelTypes{}, err
+	}
+	if b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
+		defer unix.Munmap(b)
+		return parseBTF(b)
+	}
+	b := make([]byte, st.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return kernelTypes{}, err
+	}
+	return parseBTF(b)
 }
 
-// parseBTF streams through the strings, then the types (Documentation/bpf/btf.rst).
-func parseBTF(r io.ReaderAt) (k kernelTypes, err error) {
-	var h [24]byte
-	if _, err := r.ReadAt(h[:], 0); err != nil {
-		return k, err
-	}
+// parseBTF looks at the strings, then walks the types (Documentation/bpf/btf.rst).
+func parseBTF(b []byte) (k kernelTypes, err error) {
 	u32 := func(b []byte, i int) uint32 { return binary.NativeEndian.Uint32(b[i:]) }
-	if binary.NativeEndian.Uint16(h[:]) != 0xeb9f {
+	if len(b) < 24 || binary.NativeEndian.Uint16(b) != 0xeb9f {
 		return k, errBTF
 	}
-	section := func(off, size int) io.Reader {
-		return bufio.NewReaderSize(io.NewSectionReader(r, int64(u32(h[:], 4)+u32(h[:], off)), int64(u32(h[:], size))), 1<<16)
+	section := func(off, size int) []byte {
+		from := uint64(u32(b, 4)) + uint64(u32(b, off))
+		to := from + uint64(u32(b, size))
+		if to > uint64(len(b)) {
+			return nil
+		}
+		return b[from:to]
 	}
 	names, err := findStrings(section(16, 20), "task_struct", "cred", "bpf_iter_task", "pid", "securebits")
 	if err != nil {
 		return k, err
 	}
 	k.pid, k.cred, k.securebits = -1, -1, -1
+	task, cred, iter, pid, bits := names[0], names[1], names[2], names[3], names[4]
 	const kindStruct, kindFunc = 4, 12
-	types := section(8, 12).(*bufio.Reader)
-	for id := uint32(1); ; id++ {
-		head, err := types.Peek(12)
-		if err != nil {
-			break
+	types := section(8, 12)
+	for id := uint32(1); len(types) >= 12; id++ {
+		name, info := u32(types, 0), u32(types, 4)
+		kind, size := info>>24&31, extra(info>>24&31, int(info&0xffff))
+		if types = types[12:]; size > len(types) {
+			return k, errBTF
 		}
-		name, info := u32(head, 0), u32(head, 4)
-		kind, n := info>>24&31, int(info&0xffff)
-		types.Discard(12)
-		size := extra(kind, n)
-		switch {
-		case kind == kindFunc && name == names["bpf_iter_task"]:
+		if kind == kindFunc && name == iter {
 			k.iter = id
-		case kind == kindStruct && (name == names["task_struct"] || name == names["cred"]):
-			members, err := types.Peek(size)
-			if err != nil {
-				return k, errBTF
-			}
-			for ; len(members) >= 12; members = members[12:] {
+		}
+		if kind == kindStruct && (name == task || name == cred) {
+			for members := types[:size]; len(members) >= 12; members = members[12:] {
 				off := int16(u32(members, 8) & 0xffffff / 8)
 				switch m := u32(members, 0); {
-				case name == names["task_struct"] && m == names["pid"]:
+				case name == task && m == pid:
 					k.pid = off
-				case name == names["task_struct"] && m == names["cred"]:
+				case name == task && m == cred:
 					k.cred = off
-				case name == names["cred"] && m == names["securebits"]:
+				case name == cred && m == bits:
 					k.securebits = off
 				}
 			}
 		}
-		types.Discard(size)
+		types = types[size:]
 	}
 	if k.iter == 0 || k.pid < 0 || k.cred < 0 || k.securebits < 0 {
 		return k, errBTF
@@ -222,25 +229,14 @@ func extra(kind uint32, n int) int {
 }
 
 // findStrings gives the offsets of whole strings.
-func findStrings(r io.Reader, want ...string) (map[string]uint32, error) {
-	out := map[string]uint32{}
-	buf, base := make([]byte, 0, 1<<16), 0
-	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		for _, w := range want {
-			if i := bytes.Index(buf, []byte("\x00"+w+"\x00")); i >= 0 && out[w] == 0 {
-				out[w] = uint32(base + i + 1)
-			}
-		}
-		if len(out) == len(want) {
-			return out, nil
-		}
-		if err != nil {
+func findStrings(b []byte, want ...string) ([]uint32, error) {
+	out := make([]uint32, len(want))
+	for i, w := range want {
+		at := bytes.Index(b, []byte("\x00"+w+"\x00"))
+		if at < 0 {
 			return nil, errBTF
 		}
-		keep := min(len(buf), 32) // longer than any of want
-		base += len(buf) - keep
-		buf = append(buf[:0], buf[len(buf)-keep:]...)
+		out[i] = uint32(at + 1)
 	}
+	return out, nil
 }

@@ -215,11 +215,16 @@ func TestDecodeRule(t *testing.T) {
 
 func TestFindBTFStrings(t *testing.T) {
 	text := append(bytes.Repeat([]byte("\x00filler"), 20000), []byte("\x00pid\x00cred\x00last\x00")...)
-	got, err := findStrings(bytes.NewReader(text), "pid", "cred")
-	if err != nil || text[got["pid"]] != 'p' || string(text[got["cred"]:got["cred"]+4]) != "cred" {
+	got, err := findStrings(text, "pid", "cred")
+	if err != nil || text[got[0]] != 'p' || string(text[got[1]:got[1]+4]) != "cred" {
 		t.Errorf("%v %v", got, err)
 	}
-	if _, err := findStrings(bytes.NewReader(text), "nothere"); err != errBTF {
+	if _, err := findStrings(text, "nothere"); err != errBTF {
+		t.Errorf("%v, want %v", err, errBTF)
+	}
+	head := make([]byte, 24)
+	head[0], head[1], head[19] = 0x9f, 0xeb, 0xff // its strings begin behind the end
+	if _, err := parseBTF(head); err != errBTF {
 		t.Errorf("%v, want %v", err, errBTF)
 	}
 }
