@@ -104,6 +104,7 @@ func (m *machine) network(t *target) *Network {
 	}
 	n.Routes = routes(in, links, nil)
 	if !n.Host {
+		n.Inside = ownRules(fd)
 		m.outside(t, n, in, links, fd)
 	}
 	return n

@@ -92,6 +92,31 @@ func readNFT() (*nft, error) {
 	return n, nil
 }
 
+// ownRules counts the rules of nf_tables in a network namespace, up to maxRules. A kernel that has not loaded them has none.
+func ownRules(netns int) (total int) {
+	if !nftLoaded() {
+		return 0
+	}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(netns))
+	if err != nil {
+		return 0
+	}
+	defer conn.CloseLasting()
+	chains, err := conn.ListChains()
+	if err != nil {
+		return 0
+	}
+	for _, c := range chains {
+		if rules, err := conn.GetRules(c.Table, c); err == nil {
+			total += len(rules)
+		}
+		if total >= maxRules {
+			return maxRules
+		}
+	}
+	return total
+}
+
 func chainKey(t *nftables.Table, name string) string {
 	return fmt.Sprint(t.Family, " ", t.Name, " ", name)
 }

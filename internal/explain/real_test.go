@@ -425,6 +425,7 @@ func TestNetworkRules(t *testing.T) {
 	output(t, "sh", "-ec", fmt.Sprintf(`ip link set lo up; ip link add br7 type bridge; ip addr add 10.77.0.1/24 dev br7; ip link set br7 up
 ip link add veth7 type veth peer name eth0 netns %[1]d; ip link set veth7 master br7 up
 nsenter -t %[1]d -n sh -ec 'ip link set lo up; ip addr add 10.77.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.0.1'
+nsenter -t %[1]d -n nft 'add table inet own; add chain inet own c { type filter hook input priority 0; }; add rule inet own c tcp dport 1 drop; add rule inet own c tcp dport 2 drop'
 echo 1 >/proc/sys/net/ipv4/ip_forward; nft -f - <<'E'
 %[2]sE`, pid, ruleset))
 	f, err := Gather(Options{PID: pid, Views: []string{"network"}})
@@ -437,6 +438,9 @@ echo 1 >/proc/sys/net/ipv4/ip_forward; nft -f - <<'E'
 	}
 	if len(n.HostRoutes) != 1 || n.HostRoutes[0].To != "10.77.0.0/24" || !n.Forwarding["ipv4"] {
 		t.Errorf("routes %+v, forwarding %v", n.HostRoutes, n.Forwarding)
+	}
+	if n.Inside != 2 || !strings.Contains(f.Text(Page{}), "rules of its own") {
+		t.Errorf("%d rules inside", n.Inside)
 	}
 	sameRules(t, n)
 	var ports []string
