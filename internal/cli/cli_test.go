@@ -57,7 +57,7 @@ func TestTable(t *testing.T) {
 	if err := printPS(&bytes.Buffer{}, rows, false, "{{.Nope}}"); err == nil {
 		t.Error("an unknown field was printed")
 	}
-	if _, err := parseFilters([]string{"colour=red"}); err == nil || err.Error() != "invalid filter 'colour=red'" && err.Error() != "invalid filter 'colour'" {
+	if _, err := parseFilters(nil, []string{"colour=red"}); err == nil || err.Error() != "invalid filter 'colour=red'" && err.Error() != "invalid filter 'colour'" {
 		t.Error(err)
 	}
 }

@@ -48,15 +48,14 @@ func (a *app) create(cmd *cobra.Command, f *runFlags) error {
 	if err != nil {
 		return err
 	}
-	img, err := a.imageFor(cmd.Context(), e, f.Image, f.pull)
+	img, err := a.imageFor(cmd.Context(), e, f)
 	if err != nil {
 		return err
 	}
-	c, lock, err := e.Create(img, f.CreateOptions)
+	c, lock, err := a.createContainer(cmd, e, img, f)
 	if err != nil {
 		return err
 	}
-	warnPlatform(cmd.ErrOrStderr(), img)
 	lock.Close()
 	fmt.Fprintln(cmd.OutOrStdout(), c.ID)
 	return nil

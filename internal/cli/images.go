@@ -20,11 +20,26 @@ import (
 )
 
 // imageFor finds the image of run, and gets it if it is not there. hello is in this program.
-func (a *app) imageFor(ctx context.Context, e *engine.Engine, ref, pull string) (store.Image, error) {
+func (a *app) imageFor(ctx context.Context, e *engine.Engine, f *runFlags) (store.Image, error) {
+	ref, pull := f.Image, f.pull
+	var want *image.Platform
+	if f.host.platform != "" {
+		p, err := image.ParsePlatform(f.host.platform)
+		if err != nil {
+			return store.Image{}, err
+		}
+		want = &p
+	}
 	if pull != "always" && pull != "missing" && pull != "never" {
 		return store.Image{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", pull)
 	}
 	img, err := e.Store.Resolve(ref)
+	if err == nil && pull == "missing" && want != nil && !image.Matches(*want, img.Config.Platform) {
+		pull = "always" // another platform's is there
+	} else if err == nil && pull == "never" && want != nil && !image.Matches(*want, img.Config.Platform) {
+		return img, fmt.Errorf("image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+			ref, image.FormatPlatform(img.Config.Platform), image.FormatPlatform(*want))
+	}
 	if err == nil && pull != "always" || err != nil && !errors.Is(err, store.ErrNotFound) {
 		return img, err
 	}
@@ -41,7 +56,11 @@ func (a *app) imageFor(ctx context.Context, e *engine.Engine, ref, pull string) 
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "Unable to find image '%s' locally\n", r.Familiar())
 	}
-	res, err := pullImage(ctx, e, r, os.Stderr, registry.Options{})
+	var w io.Writer = os.Stderr
+	if f.host.quiet {
+		w = io.Discard
+	}
+	res, err := pullImage(ctx, e, r, w, registry.Options{Platform: want})
 	return res.Image, err
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,11 +31,11 @@ func psCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ps [OPTIONS]", Short: "List containers", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keep, err := parseFilters(filters)
+			e, err := a.open()
 			if err != nil {
 				return err
 			}
-			e, err := a.open()
+			keep, err := parseFilters(e, filters)
 			if err != nil {
 				return err
 			}
@@ -69,7 +70,7 @@ func psCmd(a *app) *cobra.Command {
 	p.BoolVar(&noTrunc, "no-trunc", false, "Don't truncate output")
 	p.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")
 	p.StringVar(&format, "format", "table", "'table', 'json', or a Go template")
-	p.StringArrayVarP(&filters, "filter", "f", nil, "Filter output: id, name, status, exited, ancestor")
+	p.StringArrayVarP(&filters, "filter", "f", nil, "Filter output: "+strings.Join(psFilters, ", "))
 	return cmd
 }
 
@@ -135,14 +136,14 @@ func statusText(l *engine.Live) string {
 }
 
 // parseFilters makes one test of all filters: those of one key are alternatives.
-func parseFilters(filters []string) (func(*engine.Live) bool, error) {
+func parseFilters(e *engine.Engine, filters []string) (func(*engine.Live) bool, error) {
 	by := map[string][]string{}
 	for _, f := range filters {
 		k, v, ok := strings.Cut(f, "=")
 		if !ok {
 			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: invalid filter '%s'", f, f)
 		}
-		if !slices.Contains([]string{"id", "name", "status", "exited", "ancestor"}, k) {
+		if !slices.Contains(psFilters, k) {
 			return nil, fmt.Errorf("invalid filter '%s'", k)
 		}
 		by[k] = append(by[k], v)
@@ -152,6 +153,10 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 			return nil, fmt.Errorf("invalid filter 'status=%s'", v)
 		}
 	}
+	before, since, err := around(e, by["before"], by["since"])
+	if err != nil {
+		return nil, err
+	}
 	return func(l *engine.Live) bool {
 		any := func(key string, f func(v string) bool) bool {
 			return len(by[key]) == 0 || slices.ContainsFunc(by[key], f)
@@ -160,10 +165,49 @@ func parseFilters(filters []string) (func(*engine.Live) bool, error) {
 			any("name", func(v string) bool { return strings.Contains(l.Name, strings.TrimPrefix(v, "/")) }) &&
 			any("status", func(v string) bool { return v == string(l.State()) }) &&
 			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
+			!slices.ContainsFunc(by["label"], func(v string) bool { return !hasLabel(l.Config.Labels, v) }) &&
+			any("network", func(v string) bool { return onNetwork(e, l, v) }) &&
+			any("volume", func(v string) bool {
+				return slices.ContainsFunc(l.Mounts, func(m engine.Mount) bool { return v == m.Name || v == m.Destination })
+			}) &&
+			(before.IsZero() || l.Created.Before(before)) && (since.IsZero() || l.Created.After(since)) &&
 			any("ancestor", func(v string) bool {
 				return v == l.Config.Image || v+":latest" == l.Config.Image || strings.HasPrefix(strings.TrimPrefix(l.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
 			})
 	}, nil
+}
+
+var psFilters = []string{"id", "name", "status", "exited", "ancestor", "label", "network", "volume", "before", "since"}
+
+// onNetwork: by name, or the begin of an ID.
+func onNetwork(e *engine.Engine, l *engine.Live, want string) bool {
+	names := e.NetworkNames(l.Container)
+	if slices.Contains(names, want) {
+		return true
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return false
+	}
+	n, err := m.Get(context.Background(), want)
+	return err == nil && slices.Contains(names, n.Name)
+}
+
+// around are the times of the containers that filters before and since name; zero without one.
+func around(e *engine.Engine, before, since []string) (b, s time.Time, err error) {
+	for _, f := range []struct {
+		refs []string
+		to   *time.Time
+	}{{before, &b}, {since, &s}} {
+		for _, ref := range f.refs {
+			l, err := e.Find(ref)
+			if err != nil {
+				return b, s, err
+			}
+			*f.to = l.Created
+		}
+	}
+	return b, s, nil
 }
 
 func printPS(w io.Writer, rows []psRow, quiet bool, format string) error {

@@ -26,6 +26,7 @@ type runFlags struct {
 	env, envFiles                []string
 	plan, sigProxy               bool
 	net                          netFlags
+	host                         hostFlags
 }
 
 func runCmd(a *app) *cobra.Command { return runCmdFor(a, &runFlags{}) }
@@ -53,12 +54,7 @@ func runCmdFor(a *app, f *runFlags) *cobra.Command {
 	p.StringVarP(&f.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	p.StringArrayVarP(&f.HostConfig.Binds, "volume", "v", nil, "Mount a volume or a folder or file of the host: [SRC:]DST[:MODE]")
 	f.mountFlags(p)
-	p.VarP(&bytesValue{&f.HostConfig.Memory, false}, "memory", "m", "Memory limit")
-	p.Var(&bytesValue{&f.HostConfig.MemorySwap, true}, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-	p.Var((*cpusValue)(&f.HostConfig.NanoCpus), "cpus", "Number of CPUs")
-	p.Int64Var(&f.HostConfig.PidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
-	p.StringSliceVar(&f.HostConfig.CapAdd, "cap-add", nil, "Add Linux capabilities")
-	p.StringSliceVar(&f.HostConfig.CapDrop, "cap-drop", nil, "Drop Linux capabilities")
+	f.addHostFlags(p)
 	f.addNetFlags(cmd)
 	p.BoolVar(&f.HostConfig.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	p.StringVar(&f.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
@@ -98,14 +94,14 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.Tty && f.Interactive && !f.Detach && !term.IsTerminal(0) {
+	if f.Tty && f.Interactive && !f.Detach && f.attaches("stdin") && !term.IsTerminal(0) {
 		return &exitError{1, errors.New("the input device is not a TTY")}
 	}
 	e, err := a.open()
 	if err != nil {
 		return err
 	}
-	img, err := a.imageFor(cmd.Context(), e, f.Image, f.pull)
+	img, err := a.imageFor(cmd.Context(), e, f)
 	if err != nil {
 		return err
 	}
@@ -115,17 +111,19 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	if cols, rows, err := term.GetSize(1); f.Tty && err == nil {
 		f.HostConfig.ConsoleSize = [2]uint{uint(rows), uint(cols)}
 	}
-	c, lock, err := e.Create(img, f.CreateOptions)
+	c, lock, err := a.createContainer(cmd, e, img, f)
 	if err != nil {
 		return err
 	}
-	warnPlatform(cmd.ErrOrStderr(), img)
 	var o engine.StartOptions
 	if !f.Detach {
-		o = engine.StartOptions{Stdin: f.Interactive, Stdout: os.Stdout, Stderr: os.Stderr}
+		o = engine.StartOptions{Stdin: f.Interactive && f.attaches("stdin"), Stdout: os.Stdout, Stderr: os.Stderr}
+		if o.Stdout, o.Stderr, err = f.streams(); err != nil {
+			return err
+		}
 		o.Here = f.AutoRemove && f.sigProxy && !f.Tty // nothing that it could be detached by
 	}
-	s := newSession(f.Tty, f.Interactive, keys)
+	s := newSession(f.Tty, f.Interactive && f.attaches("stdin"), keys)
 	if !f.Detach {
 		s.catchSignals(f.sigProxy && !f.Tty)
 	}
@@ -151,6 +149,38 @@ func (a *app) run(cmd *cobra.Command, f *runFlags) error {
 	return s.serve(client)
 }
 
+// createContainer makes it and notes its ID where --cidfile says.
+func (a *app) createContainer(cmd *cobra.Command, e *engine.Engine, img store.Image, f *runFlags) (*engine.Container, *os.File, error) {
+	c, lock, err := e.Create(img, f.CreateOptions)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.host.platform == "" {
+		warnPlatform(cmd.ErrOrStderr(), img)
+	}
+	if err := writeCidFile(f.host.cidFile, c.ID); err != nil {
+		lock.Close()
+		return nil, nil, errors.Join(err, e.Remove(c.ID, true, true))
+	}
+	return c, lock, nil
+}
+
+// streams are those that the container writes to: what is not attached goes nowhere but into its log.
+func (f *runFlags) streams() (stdout, stderr *os.File, err error) {
+	stdout, stderr = os.Stdout, os.Stderr
+	if f.attaches("stdout") && f.attaches("stderr") {
+		return stdout, stderr, nil
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if !f.attaches("stdout") {
+		stdout = null
+	}
+	if !f.attaches("stderr") {
+		stderr = null
+	}
+	return stdout, stderr, err
+}
+
 // detached waits for the start only.
 func detached(cmd *cobra.Command, client *monitor.Client, c *engine.Container) error {
 	m, _, err := client.Next()
@@ -170,6 +200,9 @@ func (f *runFlags) finish(cmd *cobra.Command) (err error) {
 		f.Entrypoint = &f.entrypoint
 	}
 	if f.Env, err = readEnv(f.envFiles, f.env); err != nil {
+		return err
+	}
+	if err := f.finishHost(cmd); err != nil {
 		return err
 	}
 	return f.finishNetwork()

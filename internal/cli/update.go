@@ -30,17 +30,7 @@ func updateCmd(a *app) *cobra.Command {
 			return each(cmd, args, func(ref string) error { return e.Update(ref, h) })
 		},
 	}
-	p := cmd.Flags()
-	p.VarP(&bytesValue{&h.Memory, false}, "memory", "m", "Memory limit")
-	p.Var(&bytesValue{&h.MemoryReservation, false}, "memory-reservation", "Memory soft limit")
-	p.Var(&bytesValue{&h.MemorySwap, true}, "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
-	p.Var((*cpusValue)(&h.NanoCpus), "cpus", "Number of CPUs")
-	p.Int64VarP(&h.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
-	p.Int64Var(&h.CPUPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
-	p.Int64Var(&h.CPUQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
-	p.StringVar(&h.CpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
-	p.StringVar(&h.CpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
-	p.Int64Var(&h.PidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
+	limitFlags(cmd.Flags(), &h)
 	return cmd
 }
 

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -25,6 +27,10 @@ type CreateOptions struct {
 	User        string
 	WorkingDir  string
 	Hostname    string
+	Domainname  string
+	Labels      map[string]string
+	StopSignal  string
+	StopTimeout *int // seconds
 	Tty         bool
 	Interactive bool
 	Detach      bool
@@ -43,6 +49,9 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File,
 	if err == nil {
 		err = e.resolveNetworks(c)
 	}
+	if err == nil {
+		err = e.resolvePid(&c.HostConfig)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,7 +61,7 @@ func (e *Engine) Create(img store.Image, o CreateOptions) (*Container, *os.File,
 	}
 	if c.Config.Hostname == "" {
 		c.Config.Hostname = shortID(c.ID)
-		if c.HostConfig.NetworkMode == "host" {
+		if c.HostConfig.NetworkMode == hostMode || c.HostConfig.UTSMode == hostMode {
 			c.Config.Hostname, _ = os.Hostname()
 		}
 	}
@@ -113,11 +122,12 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 	c.Path, c.Args = argv[0], argv[1:]
 	attach := !o.Detach
 	c.Config = Config{
-		Hostname: o.Hostname, User: pick(o.User, ic.User), Tty: o.Tty,
+		Hostname: o.Hostname, Domainname: o.Domainname, User: pick(o.User, ic.User), Tty: o.Tty,
 		AttachStdin: attach && o.Interactive, AttachStdout: attach, AttachStderr: attach,
 		OpenStdin: o.Interactive, StdinOnce: attach && o.Interactive,
 		Env: mergeEnv(ic.Env, o.Env), Cmd: cmd, Entrypoint: entrypoint, Image: o.Image,
-		WorkingDir: pick(o.WorkingDir, ic.WorkingDir), Labels: ic.Labels, StopSignal: ic.StopSignal, StopTimeout: ic.StopTimeout,
+		WorkingDir: pick(o.WorkingDir, ic.WorkingDir), Labels: mergeLabels(ic.Labels, o.Labels),
+		StopSignal: pick(o.StopSignal, ic.StopSignal), StopTimeout: cmp.Or(o.StopTimeout, ic.StopTimeout),
 	}
 	if err := checkConfig(&c.Config); err != nil {
 		return nil, err
@@ -137,7 +147,23 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 	if err := c.setNetworks(o); err != nil {
 		return nil, err
 	}
+	if err := h.checkModes(&o); err != nil {
+		return nil, err
+	}
 	return c, h.check()
+}
+
+// mergeLabels lays the user's over the image's.
+func mergeLabels(image, own map[string]string) map[string]string {
+	if len(own) == 0 {
+		return image
+	}
+	out := maps.Clone(image)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, own)
+	return out
 }
 
 func pick(a, b string) string {
@@ -167,6 +193,14 @@ func (h *HostConfig) check() error {
 	var err error
 	if _, err = capabilities(h.CapAdd, h.CapDrop); err != nil {
 		return err
+	}
+	if _, err := h.isolation(); err != nil {
+		return err
+	}
+	for _, r := range h.DeviceCgroupRules {
+		if _, err := parseDeviceRule(r); err != nil {
+			return err
+		}
 	}
 	if err := h.checkLimits(runtime.NumCPU()); err != nil {
 		return err

@@ -82,7 +82,7 @@ func (e *Engine) look(id string) (*Live, error) {
 		run, err := readRunState(e.runDir(id))
 		if err == nil && run.alive() {
 			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
-			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(id)
+			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(c)
 			return l, nil
 		}
 		started := err == nil || !c.StartedAt.IsZero()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"path/filepath"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ type InspectHost struct {
 	IpcMode, CgroupnsMode string
 	ShmSize               int64 // bytes
 	Privileged            bool
-	MaskedPaths           []string
+	MaskedPaths           []string // null: none, as with --privileged
 	ReadonlyPaths         []string
 	Runtime               string
 }
@@ -80,6 +81,10 @@ func (e *Engine) Inspect(l *Live) Inspect {
 	if err != nil { // the other container is gone
 		files = e.dir(l.ID)
 	}
+	masked, readonly := maskedPaths, readonlyPaths
+	if guard, err := l.HostConfig.isolation(); err == nil && guard.openPaths {
+		masked, readonly = nil, nil
+	}
 	in := Inspect{
 		ID: l.ID, Created: stamp(l.Created), Path: l.Path, Args: l.Args, Image: l.ImageID, Name: "/" + l.Name,
 		ResolvConfPath: filepath.Join(files, "resolv.conf"), HostnamePath: filepath.Join(files, "hostname"), HostsPath: filepath.Join(files, "hosts"),
@@ -89,8 +94,8 @@ func (e *Engine) Inspect(l *Live) Inspect {
 			Error: l.Error, StartedAt: stamp(l.StartedAt), FinishedAt: stamp(l.FinishedAt),
 		},
 		HostConfig: InspectHost{
-			HostConfig: l.HostConfig, IpcMode: "private", CgroupnsMode: "private", ShmSize: shmSize,
-			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths, Runtime: "vitrun",
+			HostConfig: l.HostConfig, IpcMode: pick(l.HostConfig.IpcMode, privateMode), CgroupnsMode: pick(l.HostConfig.CgroupnsMode, privateMode),
+			ShmSize: cmp.Or(l.HostConfig.ShmSize, shmSize), Privileged: l.HostConfig.Privileged, MaskedPaths: masked, ReadonlyPaths: readonly, Runtime: "vitrun",
 		},
 		NetworkSettings: e.networkSettings(l),
 	}

@@ -3,18 +3,12 @@ package engine
 import (
 	"os"
 	"strings"
-
-	"vitro/internal/cgroup"
 )
 
 // oomKilled tells whether the kernel has killed a process of the container for want of memory. It counts in the container's
 // cgroup, which must still be there: memory.events of v2, memory.oom_control of v1 (since Linux 4.13).
-func oomKilled(id string) bool {
-	l, err := cgroup.Detect()
-	if err != nil {
-		return false
-	}
-	g, err := l.Group(cgroupPath(id), id)
+func oomKilled(c *Container) bool {
+	g, err := group(c)
 	if err != nil {
 		return false
 	}

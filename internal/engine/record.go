@@ -35,6 +35,7 @@ type Container struct {
 // Config is what the container runs.
 type Config struct {
 	Hostname     string
+	Domainname   string `json:",omitempty"`
 	User         string
 	AttachStdin  bool
 	AttachStdout bool
@@ -75,9 +76,27 @@ type HostConfig struct {
 	MemorySwap      int64 // bytes of memory and swap together; -1 is no limit
 	NanoCpus        int64 // 1e-9 CPUs
 	Limits
-	PidsLimit   int64   // 0 is no limit
-	ConsoleSize [2]uint `json:",omitempty"` // rows, columns
-	LogConfig   LogConfig
+	PidsLimit         int64             // 0 is no limit
+	MemorySwappiness  *int64            `json:",omitempty"` // 0 to 100; -1 is the host's
+	OomKillDisable    bool              `json:",omitempty"`
+	OomScoreAdj       int               `json:",omitempty"`
+	Privileged        bool              `json:",omitempty"`
+	SecurityOpt       []string          `json:",omitempty"`
+	PidMode           string            `json:",omitempty"` // host, container:ID
+	IpcMode           string            `json:",omitempty"` // private, none, host
+	UTSMode           string            `json:",omitempty"` // host
+	CgroupnsMode      string            `json:",omitempty"` // private, host
+	UsernsMode        string            `json:",omitempty"` // host
+	Devices           []Device          `json:",omitempty"`
+	DeviceCgroupRules []string          `json:",omitempty"` // c 10:200 rwm
+	Sysctls           map[string]string `json:",omitempty"`
+	Ulimits           []Ulimit          `json:",omitempty"`
+	ShmSize           int64             `json:",omitempty"` // bytes; 0 is the default
+	GroupAdd          []string          `json:",omitempty"`
+	CgroupParent      string            `json:",omitempty"`
+	Annotations       map[string]string `json:",omitempty"`
+	ConsoleSize       [2]uint           `json:",omitempty"` // rows, columns
+	LogConfig         LogConfig
 }
 
 // PortBinding is where a port of the container is published: empty is everywhere, or any.

@@ -58,7 +58,7 @@ func (e *Engine) kill(l *Live, sig int) error {
 		return fmt.Errorf("kill container %s: %w", shortID(l.ID), err)
 	}
 	if stop, _ := ParseSignal(pick(l.Config.StopSignal, "SIGTERM")); l.Paused && (sig == sigkill || sig == stop) { // as Docker: it is to end
-		return thaw(l.ID)
+		return thaw(l.Container)
 	}
 	return nil
 }

@@ -1,12 +1,10 @@
 package engine
 
 import (
-	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -15,20 +13,30 @@ type specInput struct {
 	Rootfs string // path of the mounted root
 	Dir    string // folder with hosts, hostname, resolv.conf
 	NetNS  string // of another container; empty: a new one
+	PidNS  string // of another container; empty: as PidMode says
 	User   specs.User
 	Home   string
 }
 
 // buildSpec makes the OCI config of a container.
 func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
-	caps, err := capabilities(c.HostConfig.CapAdd, c.HostConfig.CapDrop)
+	h := &c.HostConfig
+	add := h.CapAdd
+	if h.Privileged {
+		add = append([]string{"ALL"}, add...)
+	}
+	caps, err := capabilities(add, h.CapDrop)
+	if err != nil {
+		return nil, err
+	}
+	guard, err := h.isolation()
 	if err != nil {
 		return nil, err
 	}
 	s := &specs.Spec{
 		Version:  specs.Version,
-		Hostname: c.Config.Hostname,
-		Root:     &specs.Root{Path: in.Rootfs, Readonly: c.HostConfig.ReadonlyRootfs},
+		Hostname: c.Config.Hostname, Domainname: c.Config.Domainname,
+		Root: &specs.Root{Path: in.Rootfs, Readonly: c.HostConfig.ReadonlyRootfs},
 		Process: &specs.Process{
 			Terminal:     c.Config.Tty,
 			User:         in.User,
@@ -39,8 +47,8 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 		},
 		Mounts: mounts(c, in.Dir),
 		Linux: &specs.Linux{
-			CgroupsPath:   cgroupPath(c.ID),
-			Namespaces:    namespaces(c.HostConfig.NetworkMode, in.NetNS),
+			CgroupsPath:   c.cgroupPath(),
+			Namespaces:    namespaces(h, in),
 			Resources:     resources(&c.HostConfig),
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
@@ -49,19 +57,21 @@ func buildSpec(c *Container, in specInput) (*specs.Spec, error) {
 	if size := c.HostConfig.ConsoleSize; c.Config.Tty && size[0] != 0 {
 		s.Process.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
 	}
-	if c.HostConfig.NetworkMode != hostMode && in.NetNS == "" {
+	if h.UTSMode == hostMode {
+		s.Hostname = ""
+	}
+	if h.NetworkMode != hostMode && in.NetNS == "" {
 		s.Linux.Sysctl = map[string]string{
 			"net.ipv4.ip_unprivileged_port_start": "0",
 			"net.ipv4.ping_group_range":           "0 2147483647",
 		}
 	}
-	if s.Linux.Seccomp, err = seccomp.GetDefaultProfile(s); err != nil {
-		return nil, fmt.Errorf("default seccomp profile: %w", err)
+	h.apply(s)
+	if err := addDevices(s, h); err != nil {
+		return nil, err
 	}
-	return s, nil
+	return s, guard.isolate(s)
 }
-
-func cgroupPath(id string) string { return "/vitro-" + id }
 
 // processEnv has Docker's order: PATH, HOSTNAME, TERM, then the image's and the user's, which may replace them.
 func processEnv(c *Config, home string) []string {
@@ -102,10 +112,20 @@ func mounts(c *Container, dir string) []specs.Mount {
 	return out
 }
 
-func namespaces(mode, netns string) []specs.LinuxNamespace {
-	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.CgroupNamespace}}
-	if mode != hostMode {
-		out = append(out, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns})
+// namespaces are new ones, but for those that are shared with the host or another container.
+func namespaces(h *HostConfig, in specInput) []specs.LinuxNamespace {
+	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, ns := range []struct {
+		kind specs.LinuxNamespaceType
+		mode string
+		path string
+	}{
+		{specs.UTSNamespace, h.UTSMode, ""}, {specs.PIDNamespace, h.PidMode, in.PidNS}, {specs.IPCNamespace, h.IpcMode, ""},
+		{specs.CgroupNamespace, h.CgroupnsMode, ""}, {specs.NetworkNamespace, h.NetworkMode, in.NetNS},
+	} {
+		if ns.mode != hostMode {
+			out = append(out, specs.LinuxNamespace{Type: ns.kind, Path: ns.path})
+		}
 	}
 	return out
 }

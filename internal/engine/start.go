@@ -262,7 +262,10 @@ func (e *Engine) prepare(c *Container, layers []string) (o runtime.CreateOpts, d
 			return o, nil, err
 		}
 	}
-	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User); err != nil {
+	if in.PidNS, err = e.pidNS(&c.HostConfig); err != nil {
+		return o, nil, err
+	}
+	if in.User, in.Home, err = lookupUser(int(root.Fd()), c.Config.User, c.HostConfig.GroupAdd...); err != nil {
 		return o, nil, err
 	}
 	if err = e.prepareMounts(c, layers); err != nil {
@@ -337,7 +340,7 @@ func (s *starter) exited(exit int, failed error) {
 		_ = s.wires.close() // what stays of it, the next command or reconcile finds
 		close(detached)
 	}()
-	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c.ID)
+	c.OOMKilled = failed == nil && !c.HostConfig.AutoRemove && oomKilled(c)
 	_ = s.e.runtime().Delete(c.ID, true)
 	<-detached // who sees the end may want the ports again
 	if failed != nil {

@@ -15,7 +15,7 @@ import (
 	"vitro/internal/snapshot"
 )
 
-// Limits are those that only update sets, so far.
+// Limits are those of CPUs and memory that are set seldom.
 type Limits struct {
 	CPUShares         int64  `json:"CpuShares,omitempty"`
 	CPUPeriod         int64  `json:"CpuPeriod,omitempty"` // microseconds
@@ -26,8 +26,8 @@ type Limits struct {
 }
 
 // paused tells whether the container's processes are frozen.
-func paused(id string) bool {
-	g, err := group(id)
+func paused(c *Container) bool {
+	g, err := group(c)
 	if err != nil {
 		return false
 	}
@@ -36,12 +36,12 @@ func paused(id string) bool {
 }
 
 // group is where the container's processes are.
-func group(id string) (*cgroup.Group, error) {
+func group(c *Container) (*cgroup.Group, error) {
 	l, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
 	}
-	return l.Group(cgroupPath(id), id)
+	return l.Group(c.cgroupPath(), c.ID)
 }
 
 // State is the word for what l is.
@@ -88,13 +88,13 @@ func (e *Engine) Unpause(ref string) error {
 }
 
 // thaw lets a container go on that is to end, and may have ended: cgroup v2 lets frozen processes be killed.
-func thaw(id string) error {
-	g, err := group(id)
+func thaw(c *Container) error {
+	g, err := group(c)
 	if err == nil {
 		err = g.Thaw()
 	}
 	if err != nil {
-		return fmt.Errorf("unpause container %s: %w", shortID(id), err)
+		return fmt.Errorf("unpause container %s: %w", shortID(c.ID), err)
 	}
 	return nil
 }
@@ -180,8 +180,16 @@ func set[T comparable](to *T, from T) {
 // resources are h's limits in the OCI's form; what is zero is left out.
 func resources(h *HostConfig) *specs.LinuxResources {
 	r := &specs.LinuxResources{Devices: defaultDevices()}
+	memory := specs.LinuxMemory{Reservation: given(h.MemoryReservation), DisableOOMKiller: given(h.OomKillDisable)}
 	if h.Memory > 0 || h.MemoryReservation > 0 {
-		r.Memory = &specs.LinuxMemory{Limit: given(h.Memory), Swap: given(h.MemorySwap), Reservation: given(h.MemoryReservation)}
+		memory.Limit, memory.Swap = given(h.Memory), given(h.MemorySwap)
+	}
+	if s := h.MemorySwappiness; s != nil && *s >= 0 {
+		n := uint64(*s)
+		memory.Swappiness = &n
+	}
+	if memory != (specs.LinuxMemory{}) {
+		r.Memory = &memory
 	}
 	cpu := specs.LinuxCPU{
 		Shares: given(uint64(h.CPUShares)), Quota: given(h.CPUQuota), Period: given(uint64(h.CPUPeriod)), Cpus: h.CpusetCpus, Mems: h.CpusetMems,
@@ -233,7 +241,7 @@ func (e *Engine) Usage(l *Live) (*Usage, error) {
 	if l.Status != Running {
 		return u, nil
 	}
-	g, err := group(l.ID)
+	g, err := group(l.Container)
 	if err != nil {
 		return nil, err
 	}

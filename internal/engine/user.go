@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,8 +21,8 @@ import (
 const etcLimit = 8 << 20
 
 // lookupUser resolves USER[:GROUP] with the container's own passwd and group, read through root, a folder's fd. It also
-// gives the home folder.
-func lookupUser(root int, who string) (specs.User, string, error) {
+// gives the home folder. more are further groups, by name or number.
+func lookupUser(root int, who string, more ...string) (specs.User, string, error) {
 	passwd, err := readInRoot(root, "/etc/passwd")
 	if err != nil {
 		return specs.User{}, "", fmt.Errorf("user %q: /etc/passwd: %w", who, err)
@@ -47,6 +48,21 @@ func lookupUser(root int, who string) (specs.User, string, error) {
 			if uint32(g) != u.GID {
 				u.AdditionalGids = append(u.AdditionalGids, uint32(g))
 			}
+		}
+	}
+	if len(more) == 0 {
+		return u, eu.Home, nil
+	}
+	gids, err := user.GetAdditionalGroups(more, bytes.NewReader(group))
+	if err != nil {
+		return specs.User{}, "", fmt.Errorf("--group-add: %w", err)
+	}
+	for _, g := range gids {
+		if int64(g) >= math.MaxUint32 {
+			return specs.User{}, "", fmt.Errorf("--group-add: id %d is out of range", g)
+		}
+		if !slices.Contains(u.AdditionalGids, uint32(g)) {
+			u.AdditionalGids = append(u.AdditionalGids, uint32(g))
 		}
 	}
 	return u, eu.Home, nil

@@ -89,14 +89,14 @@ func (j *judge) namespaces() {
 		j.add(Low, "It sees the host's tree of cgroups, and so which containers there are.", "--cgroupns private")
 	}
 	if j.root {
-		j.add(Medium, "Its root is the host's root: whatever gets out by a bug of the kernel or over a shared file is root out there.", "--userns (map its ids), or --user with another id")
+		j.add(Medium, "Its root is the host's root: whatever gets out by a bug of the kernel or over a shared file is root out there.", "--user with another id, or a user namespace (config.json: linux.uidMappings)")
 	}
 	if m := j.f.Mounts; m != nil {
 		switch {
 		case m.Root.Entry == "host":
 			j.add(j.worse(Critical, High), "It has the host's file tree as its own.", "give it a root file system")
 		case m.Root.Entry == "chroot" && j.has("SYS_CHROOT"):
-			j.add(j.worse(Critical, Medium), "It was put into its root by chroot alone, and leaves it with a second chroot: the old root is still there.", "leave out --no-pivot, or --cap-drop SYS_CHROOT")
+			j.add(j.worse(Critical, Medium), "It was put into its root by chroot alone, and leaves it with a second chroot: the old root is still there.", "--cap-drop SYS_CHROOT, or leave out vitrun's --no-pivot")
 		}
 	}
 }
@@ -253,7 +253,7 @@ func (j *judge) filters() {
 		j.add(Low, "Set-user-ID programs and file capabilities can give its processes more rights than they have.", "--security-opt no-new-privileges")
 	}
 	if strings.HasPrefix(c.LSM, "unconfined") && !j.host["mnt"] {
-		j.add(Low, "AppArmor does not confine it.", "leave out --security-opt apparmor=unconfined")
+		j.add(Low, "AppArmor does not confine it.", "--security-opt apparmor=PROFILE")
 	}
 	g := j.f.Cgroup
 	if g == nil || c.UserNS {
