@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -219,12 +222,21 @@ type imageRow struct {
 }
 
 func imagesCmd(a *app) *cobra.Command {
-	var quiet, noTrunc, digests bool
+	var quiet, noTrunc, digests, all bool
 	var format string
+	var filter []string
 	cmd := &cobra.Command{
 		Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			f, err := readFilters(filter, imageFilters...)
+			if err != nil {
+				return err
+			}
+			keep, err := imageFilter(e, f)
 			if err != nil {
 				return err
 			}
@@ -234,11 +246,13 @@ func imagesCmd(a *app) *cobra.Command {
 			}
 			var rows []imageRow
 			for _, img := range list {
-				rows = append(rows, imageRows(img, noTrunc, digests)...)
+				if keep(img) {
+					rows = append(rows, imageRows(img, noTrunc, digests)...)
+				}
 			}
-			if len(args) == 1 {
-				rows = matching(rows, args[0])
-			}
+			rows = slices.DeleteFunc(rows, func(r imageRow) bool {
+				return !f.any("reference", r.named) || len(args) == 1 && !r.named(args[0])
+			})
 			cols := []column[imageRow]{
 				{"REPOSITORY", func(r imageRow) string { return r.Repository }},
 				{"TAG", func(r imageRow) string { return r.Tag }},
@@ -260,6 +274,8 @@ func imagesCmd(a *app) *cobra.Command {
 	p.BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
 	p.BoolVar(&noTrunc, "no-trunc", false, "Don't truncate output")
 	p.BoolVar(&digests, "digests", false, "Show digests")
+	p.BoolVarP(&all, "all", "a", false, "Show all images: there are no intermediate ones that would be hidden")
+	p.StringArrayVarP(&filter, "filter", "f", nil, "Filter output: "+strings.Join(imageFilters, ", "))
 	p.StringVar(&format, "format", "table", "'table', 'json', or a Go template")
 	return cmd
 }
@@ -298,17 +314,57 @@ func imageRows(img store.Image, noTrunc, digests bool) (rows []imageRow) {
 	return rows
 }
 
-// matching keeps REPOSITORY[:TAG], with or without its default host.
-func matching(rows []imageRow, want string) (out []imageRow) {
-	ref, err := image.Parse(want)
+var imageFilters = []string{"dangling", "label", "before", "since", "until", "reference"}
+
+// imageFilter is one test of all filters but reference, which is about one name of an image.
+func imageFilter(e *engine.Engine, f filters) (func(store.Image) bool, error) {
+	dangling, set, err := f.truth("dangling")
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	_, tagged := strings.CutPrefix(want, ref.FamiliarName()+":")
-	for _, r := range rows {
-		if r.Repository == ref.FamiliarName() && (!tagged || r.Tag == ref.Tag) {
-			out = append(out, r)
+	var before, since time.Time
+	for key, to := range map[string]*time.Time{"before": &before, "since": &since} {
+		for _, ref := range f[key] {
+			img, err := e.Store.Resolve(ref)
+			if err != nil {
+				return nil, err
+			}
+			*to = createdAt(img)
 		}
 	}
-	return out
+	for _, v := range f["until"] {
+		if before, err = parseUntil(v); err != nil {
+			return nil, err
+		}
+	}
+	return func(img store.Image) bool {
+		at := createdAt(img)
+		return (!set || dangling == (len(img.RepoTags) == 0)) &&
+			f.all("label", func(v string) bool { return hasLabel(img.Config.Config.Labels, v) }) &&
+			(before.IsZero() || at.Before(before)) && (since.IsZero() || at.After(since))
+	}, nil
+}
+
+// createdAt is zero where an image does not say.
+func createdAt(img store.Image) (t time.Time) {
+	if c := img.Config.Created; c != nil {
+		t = *c
+	}
+	return t
+}
+
+// named: REPOSITORY[:TAG], with or without its default host, or a pattern of it (path.Match).
+func (r imageRow) named(want string) bool {
+	name := r.Repository + ":" + r.Tag
+	for _, pattern := range []string{want, want + ":*"} {
+		if ok, err := path.Match(pattern, name); ok && err == nil {
+			return true
+		}
+	}
+	ref, err := image.Parse(want)
+	if err != nil {
+		return false
+	}
+	_, tagged := strings.CutPrefix(want, ref.FamiliarName()+":")
+	return r.Repository == ref.FamiliarName() && (!tagged || r.Tag == ref.Tag)
 }

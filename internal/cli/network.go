@@ -534,7 +534,7 @@ func parseNetworkFilters(filters, known []string) (func(*network.Network) bool, 
 		}
 		return any("driver", func(v string) bool { return v == n.Driver }) &&
 			any("id", func(v string) bool { return strings.Contains(n.ID, v) }) &&
-			any("name", func(v string) bool { return strings.Contains(n.Name, v) }) &&
+			any("name", func(v string) bool { return nameFits(v, n.Name) }) &&
 			any("scope", func(v string) bool { return v == "local" }) &&
 			any("type", func(v string) bool { return (v == "builtin") == builtIn(n) }) &&
 			!slices.ContainsFunc(by["label"], func(v string) bool { return !hasLabel(n.Labels, v) }) &&

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +164,7 @@ func parseFilters(e *engine.Engine, filters []string) (func(*engine.Live) bool, 
 			return len(by[key]) == 0 || slices.ContainsFunc(by[key], f)
 		}
 		return any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
-			any("name", func(v string) bool { return strings.Contains(l.Name, strings.TrimPrefix(v, "/")) }) &&
+			any("name", func(v string) bool { return nameFits(v, l.Name) || nameFits(v, "/"+l.Name) }) &&
 			any("status", func(v string) bool { return v == string(l.State()) }) &&
 			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
 			!slices.ContainsFunc(by["label"], func(v string) bool { return !hasLabel(l.Config.Labels, v) }) &&
@@ -268,6 +270,10 @@ func printRows[T any](w io.Writer, rows []T, cols []column[T], format string) er
 		tw := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 		defer tw.Flush()
 		out = tw
+		if err := t.Execute(out, heads(cols)); err != nil {
+			return fmt.Errorf("template: %w", err)
+		}
+		fmt.Fprintln(out)
 	}
 	if len(rows) == 0 { // a field that there is not is an error without rows, too
 		var none T
@@ -309,4 +315,33 @@ func parseTemplate(s string) (*template.Template, error) {
 		return nil, fmt.Errorf("template parsing error: %w", err)
 	}
 	return t, nil
+}
+
+// heads is a row with each field's head: that of the column which shows it, or its name in capitals, as CREATED AT.
+func heads[T any](cols []column[T]) (row T) {
+	v := reflect.ValueOf(&row).Elem()
+	for i := range v.NumField() {
+		f, name := v.Field(i), v.Type().Field(i).Name
+		if f.Kind() != reflect.String || !f.CanSet() {
+			continue
+		}
+		var only T // with this field alone
+		reflect.ValueOf(&only).Elem().Field(i).SetString(name)
+		head := strings.ToUpper(camel.ReplaceAllString(name, "$1 $2"))
+		for _, c := range cols {
+			if c.cell(only) == name {
+				head = c.head
+			}
+		}
+		f.SetString(head)
+	}
+	return row
+}
+
+var camel = regexp.MustCompile("([a-z])([A-Z])")
+
+// nameFits is Docker's test of a filter's value: the name itself, or a regular expression that matches in it.
+func nameFits(value, name string) bool {
+	re, err := regexp.Compile(value)
+	return value == name || err == nil && re.MatchString(name)
 }

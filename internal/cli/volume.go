@@ -77,13 +77,6 @@ func parseLabels(in []string) (map[string]string, error) {
 	return out, nil
 }
 
-// labelsMatch tells whether labels have KEY or KEY=VALUE.
-func labelsMatch(labels map[string]string, want string) bool {
-	k, v, set := strings.Cut(want, "=")
-	have, ok := labels[k]
-	return ok && (!set || have == v)
-}
-
 // filters are --filter KEY=VALUE, by key.
 type filters map[string][]string
 
@@ -159,23 +152,15 @@ func volumeLsCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			list, err := e.Volumes()
-			if err != nil {
-				return err
-			}
-			users, err := e.VolumeUsers()
+			_, list, users, err := a.volumes()
 			if err != nil {
 				return err
 			}
 			var rows []volumeRow
 			for _, v := range list {
-				if f.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
+				if f.any("name", func(s string) bool { return nameFits(s, v.Name) }) &&
 					f.any("driver", func(s string) bool { return v.Driver == s }) &&
-					f.all("label", func(s string) bool { return labelsMatch(v.Labels, s) }) &&
+					f.all("label", func(s string) bool { return hasLabel(v.Labels, s) }) &&
 					(!set || dangling == (users[v.Name] == nil)) {
 					rows = append(rows, newVolumeRow(v))
 				}
@@ -194,6 +179,17 @@ func volumeLsCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&format, "format", "table", "'table', 'json', or a Go template")
 	cmd.Flags().StringArrayVarP(&filter, "filter", "f", nil, "Filter output: dangling, driver, label, name")
 	return cmd
+}
+
+// volumes are all that there are, and who uses them.
+func (a *app) volumes() (e *engine.Engine, list []engine.Volume, users map[string][]string, err error) {
+	if e, err = a.open(); err != nil {
+		return nil, nil, nil, err
+	}
+	if list, err = e.Volumes(); err == nil {
+		users, err = e.VolumeUsers()
+	}
+	return e, list, users, err
 }
 
 func volumeInspectCmd(a *app) *cobra.Command {
@@ -260,22 +256,14 @@ func volumePruneCmd(a *app) *cobra.Command {
 			if !force && !confirm(cmd, "WARNING! This will remove "+what+".") {
 				return nil
 			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			list, err := e.Volumes()
-			if err != nil {
-				return err
-			}
-			users, err := e.VolumeUsers()
+			e, list, users, err := a.volumes()
 			if err != nil {
 				return err
 			}
 			var gone []string
 			var bytes int64
 			for _, v := range list {
-				fits := func(s string) bool { return labelsMatch(v.Labels, s) }
+				fits := func(s string) bool { return hasLabel(v.Labels, s) }
 				if users[v.Name] != nil || !all && !v.Anonymous() || !f.all("label", fits) || len(f["label!"]) > 0 && f.any("label!", fits) {
 					continue
 				}
