@@ -22,6 +22,18 @@ func applyInstruction(c *image.ContainerConfig, line string) error {
 		return fmt.Errorf("%s requires %s argument", name, map[bool]string{true: "exactly one", false: "at least one"}[name == "USER" || name == "WORKDIR"])
 	}
 	switch name {
+	case "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL":
+		var err error
+		if rest, err = expand(rest, c.Env); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if name == "USER" || name == "WORKDIR" { // the others are split into words, or have no quotes
+			rest = unquote(rest)
+		}
+	}
+	switch name {
+	case "HEALTHCHECK":
+		return healthcheck(c, rest)
 	case "CMD":
 		c.Cmd = command(rest)
 	case "ENTRYPOINT":
@@ -67,6 +79,15 @@ func applyInstruction(c *image.ContainerConfig, line string) error {
 		return fmt.Errorf("%s is not a valid change command", strings.ToLower(name))
 	}
 	return nil
+}
+
+// unquote takes quotes and backslashes away from what is one word.
+func unquote(s string) string {
+	words, err := splitWords(s)
+	if err != nil || len(words) != 1 {
+		return s
+	}
+	return words[0]
 }
 
 func onbuild(c *image.ContainerConfig, rest string) error {

@@ -61,6 +61,49 @@ func TestTmpfsOptions(t *testing.T) {
 	}
 }
 
+func TestExpand(t *testing.T) {
+	for in, want := range map[string]string{
+		"USER $U":                         "User=bob",
+		"USER ${U}x":                      "User=bobx",
+		"WORKDIR $HOME/${X:-sub}":         "Dir=/h/sub",
+		"WORKDIR /${U:+is}/${X:+not}":     "Dir=/is",
+		`ENV P=$HOME/bin:$P Q='$U' R=\$U`: `Env=HOME=/h U=bob P=/h/bin: Q=$U R=$U`,
+		"STOPSIGNAL ${X:-USR1}":           "Signal=USR1",
+		"USER ${U":                        "USER: syntax error: bad substitution in \"${U\"",
+		"USER ${U%x}":                     "USER: unsupported modifier (%x) in substitution",
+		"CMD echo $U":                     "Cmd=/bin/sh -c echo $U",
+		"HEALTHCHECK NONE":                "Test=[NONE] 0s 0",
+		"HEALTHCHECK --interval=5s --retries=3 CMD curl -f $U": "Test=[CMD-SHELL curl -f $U] 5s 3",
+		`HEALTHCHECK CMD ["a", "b"]`:                           "Test=[CMD a b] 0s 0",
+		"HEALTHCHECK --every=5s CMD x":                         "unknown flag: every",
+		"HEALTHCHECK --timeout=x CMD x":                        `HEALTHCHECK --timeout x: time: invalid duration "x"`,
+		"HEALTHCHECK CMD":                                      "Missing command after HEALTHCHECK CMD",
+		"HEALTHCHECK x":                                        `Unknown type "x" in HEALTHCHECK (try CMD)`,
+	} {
+		c := image.ContainerConfig{}
+		c.Env = []string{"HOME=/h", "U=bob"}
+		err := applyInstruction(&c, in)
+		got := "Env=" + strings.Join(c.Env, " ")
+		switch {
+		case err != nil:
+			got = err.Error()
+		case c.User != "":
+			got = "User=" + c.User
+		case c.WorkingDir != "":
+			got = "Dir=" + c.WorkingDir
+		case c.StopSignal != "":
+			got = "Signal=" + c.StopSignal
+		case c.Cmd != nil:
+			got = "Cmd=" + strings.Join(c.Cmd, " ")
+		case c.Healthcheck != nil:
+			got = fmt.Sprint("Test=", c.Healthcheck.Test, " ", c.Healthcheck.Interval, " ", c.Healthcheck.Retries)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestInstructions(t *testing.T) {
 	for in, want := range map[string]string{
 		`CMD a "b c"`:                      `Cmd=["/bin/sh" "-c" "a \"b c\""]`,
