@@ -6,7 +6,6 @@ import (
 	"vitro/internal/cgroup"
 	"vitro/internal/runtime"
 	"vitro/internal/spec/jsonx"
-	"vitro/internal/sys"
 )
 
 func eventsOptions() []option {
@@ -80,7 +79,7 @@ func writeEvent(kind, id string, st *cgroup.Stats) error {
 	}
 	w.EndObject()
 	w.Line()
-	return sys.WriteAll(1, w.Bytes())
+	return put(w.Bytes())
 }
 
 func writeStats(w *jsonx.Writer, st *cgroup.Stats) {

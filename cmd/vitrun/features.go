@@ -6,7 +6,6 @@ import (
 	"vitro/internal/seccomp"
 	"vitro/internal/spec"
 	"vitro/internal/spec/jsonx"
-	"vitro/internal/sys"
 )
 
 // mountOptions are the options of mounts that are not the file system's own, sorted.
@@ -75,7 +74,7 @@ func (a *app) features([]string) (int, error) {
 	w.EndObject()
 	w.EndObject()
 	w.Line()
-	return 0, sys.WriteAll(1, w.Bytes())
+	return 0, put(w.Bytes())
 }
 
 func capabilities() (names []string) {

@@ -177,4 +177,4 @@ func mappedRoot() bool {
 	return syscall.Stat("/proc/self/ns/user", &st) == nil && st.Ino != cgroup.InitUserNS && os.Getenv("USER") != "root"
 }
 
-func print(s string) error { return sys.WriteAll(1, []byte(s)) }
+func print(s string) error { return put([]byte(s)) }

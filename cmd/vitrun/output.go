@@ -16,7 +16,16 @@ const errFormat = usageError("invalid format option")
 // stdout is fd 1 as an io.Writer, without os.Stdout's poller.
 type stdout struct{}
 
-func (stdout) Write(p []byte) (int, error) { return len(p), sys.WriteAll(1, p) }
+func (stdout) Write(p []byte) (int, error) { return len(p), put(p) }
+
+// put writes to fd 1. When its reader has seen enough, the end is as quiet as SIGPIPE's.
+func put(p []byte) error {
+	err := sys.WriteAll(1, p)
+	if err == syscall.EPIPE {
+		syscall.Exit(128 + int(syscall.SIGPIPE))
+	}
+	return err
+}
 
 func geteuid() int { return syscall.Geteuid() }
 func getegid() int { return syscall.Getegid() }
@@ -83,7 +92,7 @@ func (a *app) state(args []string) (int, error) {
 	w := jsonx.Writer{Indent: "  "}
 	writeState(&w, s)
 	w.Line()
-	return 0, sys.WriteAll(1, w.Bytes())
+	return 0, put(w.Bytes())
 }
 
 func (a *app) list([]string) (int, error) {
@@ -102,7 +111,7 @@ func (a *app) list([]string) (int, error) {
 		}
 		return 0, print(b.String())
 	case a.format == "json":
-		return 0, sys.WriteAll(1, listJSON(all))
+		return 0, put(listJSON(all))
 	}
 	rows := [][]string{{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}}
 	for _, s := range all {
@@ -162,7 +171,7 @@ func (a *app) ps(args []string) (int, error) {
 		}
 		w.EndArray()
 		w.Line()
-		return 0, sys.WriteAll(1, w.Bytes())
+		return 0, put(w.Bytes())
 	case "", "table":
 	default:
 		return 1, errFormat

@@ -5,6 +5,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vitro/internal/plan"
+	"vitro/internal/seccomp"
 	"vitro/internal/sys"
 )
 
@@ -98,11 +99,21 @@ func (c *container) executed(pidfd int) error {
 	for {
 		st, ok := sys.ReadProcStat(c.init.pid)
 		switch {
-		case !ok || st.Start != c.init.start || !c.waiting(st.Comm): // executed, and perhaps gone since
+		case !ok || st.Start != c.init.start: // gone, and its parent has the status
+			return c.gone()
+		case !c.waiting(st.Comm):
 			return nil
 		case st.Dead():
 			return errOOM
 		}
 		waitDead(pidfd, 1)
 	}
+}
+
+// gone judges an init that has ended and been waited for since its go: it has executed the program, unless its filter does not let it.
+func (c *container) gone() error {
+	if f, err := loadFilter(c.dir); err == nil && f != nil && len(seccomp.Refused(f.Program, "execve")) > 0 {
+		return errOOM
+	}
+	return nil
 }
