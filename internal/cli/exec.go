@@ -114,6 +114,8 @@ func (x *execution) run() error {
 			theirs[i], err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		case i == 0:
 			theirs[0], input, err = monitor.Pipe()
+		case i == 2 && oneOutput():
+			theirs[2] = theirs[1] // and so what is written stays in order
 		default:
 			outputs[i], theirs[i], err = monitor.Pipe()
 		}
@@ -139,8 +141,17 @@ func (x *execution) run() error {
 	}
 	var copies sync.WaitGroup
 	copies.Go(func() { _, _ = io.Copy(os.Stdout, outputs[1]) })
-	copies.Go(func() { _, _ = io.Copy(os.Stderr, outputs[2]) })
+	if outputs[2] != nil {
+		copies.Go(func() { _, _ = io.Copy(os.Stderr, outputs[2]) })
+	}
 	return ended(pid, copies.Wait)
+}
+
+// oneOutput tells whether standard output and error are the same open file, or the same pipe or terminal.
+func oneOutput() bool {
+	out, err1 := os.Stdout.Stat()
+	errs, err2 := os.Stderr.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(out, errs)
 }
 
 // ended reaps the process, waits for its output, and makes the exit status an error.

@@ -83,6 +83,9 @@ func (e *Engine) look(id string) (*Live, error) {
 		if err == nil && run.alive() {
 			l.Status, l.PID, l.StartedAt = Running, run.PID, run.Started
 			l.FinishedAt, l.ExitCode, l.Paused = time.Time{}, 0, paused(c)
+			if l.Paused && e.pauserGone(c) {
+				l.Paused = false
+			}
 			return l, nil
 		}
 		started := err == nil || !c.StartedAt.IsZero()

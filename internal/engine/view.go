@@ -14,6 +14,7 @@ import (
 	"vitro/internal/layer"
 	"vitro/internal/safepath"
 	"vitro/internal/snapshot"
+	"vitro/internal/sys"
 )
 
 // tree opens the container's root file system as its layers make it, read-only and without what is mounted in it. The
@@ -219,6 +220,10 @@ func (e *Engine) withPaused(ctx context.Context, l *Live, pause bool, f func() e
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	if err := e.notePauser(l.ID); err != nil {
+		return err
+	}
+	defer os.Remove(e.runDir(l.ID, pauserFile))
 	if err := rt.Pause(l.ID); err != nil {
 		if now, e2 := e.Find(l.ID); e2 == nil && now.Status != Running { // it has just ended
 			return f()
@@ -231,4 +236,35 @@ func (e *Engine) withPaused(ctx context.Context, l *Live, pause bool, f func() e
 		}
 	}()
 	return f()
+}
+
+// pauserFile names the process that has paused a container for as long as it reads its files: a symbolic link, whose text is its pid and start.
+const pauserFile = "pauser"
+
+// notePauser comes before the pause. One that was killed is forgotten.
+func (e *Engine) notePauser(id string) error {
+	st, _ := sys.ReadProcStat(os.Getpid())
+	os.Remove(e.runDir(id, pauserFile))
+	return os.Symlink(fmt.Sprintf("%d %d", os.Getpid(), st.Start), e.runDir(id, pauserFile))
+}
+
+// pauserGone lets a container go on whose pauser was killed, and tells whether it did.
+func (e *Engine) pauserGone(c *Container) bool {
+	text, err := os.Readlink(e.runDir(c.ID, pauserFile))
+	if err != nil {
+		return false
+	}
+	var pid int
+	var start uint64
+	if _, err := fmt.Sscan(text, &pid, &start); err != nil {
+		return false
+	}
+	if _, lives := sys.Lives(pid, start); lives {
+		return false
+	}
+	if e.runtime().Resume(c.ID) != nil {
+		return false
+	}
+	os.Remove(e.runDir(c.ID, pauserFile))
+	return true
 }
