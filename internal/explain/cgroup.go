@@ -2,6 +2,7 @@ package explain
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -524,6 +525,9 @@ func ParseSnapshot(b []byte) (*Snapshot, error) {
 	s := &Snapshot{}
 	if err := json.Unmarshal(b, s); err != nil {
 		return nil, fmt.Errorf("no snapshot of cgroups: %w", err)
+	}
+	if len(s.Groups) == 0 { // a machine has the roots at least
+		return nil, errors.New("no snapshot of cgroups: it has no Groups")
 	}
 	for i := range s.Groups {
 		for _, t := range []*string{&s.Groups[i].Controllers, &s.Groups[i].Path} {

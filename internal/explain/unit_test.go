@@ -185,6 +185,9 @@ func TestSince(t *testing.T) {
 	if got, want := ChangesText(now.Since(back), Page{}), "- cpu:/a\n+ v2:/b\\x1b\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if _, err = ParseSnapshot([]byte(`{}`)); err == nil {
+		t.Error("{} is no snapshot")
+	}
 	_, err = ParseSnapshot([]byte(`{"Groups":[{"Path":"/\u001b"}]}`))
 	if want := "no snapshot of cgroups: groups[0] has characters that are not escaped"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
