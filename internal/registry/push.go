@@ -59,6 +59,9 @@ type push struct {
 	ref image.Reference
 	o   Options
 	mu  sync.Mutex // for Events
+
+	once   sync.Once
+	others []store.Image // all that are here
 }
 
 func (p *push) run(ctx context.Context) error {
@@ -159,7 +162,7 @@ func (p *push) send(ctx context.Context, i int, d v1.Descriptor) (store.State, e
 		_, err := f.Seek(0, io.SeekStart)
 		return &sender{Reader: f, p: p, i: i}, err
 	}
-	if from := p.mountSource(); from != "" {
+	if from := p.mountSource(d.Digest); from != "" {
 		err := p.repo.Mount(ctx, d, from, content) // asks for the content where the registry does not mount
 		if err == nil && !sent {
 			return mountedFrom + store.State(from), nil
@@ -173,11 +176,26 @@ func (p *push) send(ctx context.Context, i int, d v1.Descriptor) (store.State, e
 	return Pushed, err
 }
 
-// mountSource is a repository of the same registry that the image has come from or gone to.
-func (p *push) mountSource() string {
-	for _, src := range p.img.Sources() {
-		if r, err := image.Parse(src); err == nil && r.Domain == p.ref.Domain && r.Path != p.ref.Path {
-			return r.Path
+// mountSource is a repository of the same registry that has a layer: the image has come from there or gone to there, or another
+// image with this layer has, as the base of one that was committed.
+func (p *push) mountSource(layer digest.Digest) string {
+	elsewhere := func(img store.Image) string {
+		for _, src := range img.Sources() {
+			if r, err := image.Parse(src); err == nil && r.Domain == p.ref.Domain && r.Path != p.ref.Path {
+				return r.Path
+			}
+		}
+		return ""
+	}
+	if from := elsewhere(p.img); from != "" {
+		return from
+	}
+	p.once.Do(func() { p.others, _ = p.s.Images() }) // without them it is sent
+	for _, img := range p.others {
+		if slices.ContainsFunc(img.Layers, func(d v1.Descriptor) bool { return d.Digest == layer }) {
+			if from := elsewhere(img); from != "" {
+				return from
+			}
 		}
 	}
 	return ""
