@@ -21,7 +21,7 @@
 //
 // # The rules
 //
-// One table, inet vitro (testdata/table.golden), of six chains that never change, and sets. A published port is an element
+// One table, inet vitro (testdata/table.golden), of eight chains that never change, and sets. A published port is an element
 // of a map, so a connection costs two look-ups however many there are, and one more port costs what the first did. A
 // port is open to whoever reaches the host address it is bound to: 127.0.0.1:8080:80 is for the host alone, 8080:80 is for all.
 //

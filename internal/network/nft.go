@@ -249,8 +249,7 @@ func chainsIntact(c *nftables.Conn, t *nftables.Table) (bool, error) {
 	}
 	for _, w := range want {
 		i := slices.IndexFunc(have, func(h *nftables.Chain) bool { return h.Name == w.name })
-		if i < 0 || have[i].Hooknum == nil || *have[i].Hooknum != *w.hook || have[i].Type != w.kind || *have[i].Priority != *w.prio ||
-			have[i].Policy != nil && *have[i].Policy != nftables.ChainPolicyAccept {
+		if i < 0 || !w.isLike(have[i]) {
 			return false, nil
 		}
 		rules, err := c.GetRules(t, have[i])
@@ -265,6 +264,14 @@ func chainsIntact(c *nftables.Conn, t *nftables.Table) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// isLike compares all but the rules.
+func (d chainDef) isLike(c *nftables.Chain) bool {
+	if d.hook == nil || c.Hooknum == nil {
+		return d.hook == nil && c.Hooknum == nil
+	}
+	return *c.Hooknum == *d.hook && c.Type == d.kind && *c.Priority == *d.prio && (c.Policy == nil || *c.Policy == nftables.ChainPolicyAccept)
 }
 
 func (r ruleDef) comment() string {
@@ -337,7 +344,11 @@ func (m *Manager) makeTable(want []element) error {
 	}
 	accept := nftables.ChainPolicyAccept
 	for _, d := range chains() {
-		ch := c.AddChain(&nftables.Chain{Name: d.name, Table: t, Type: d.kind, Hooknum: d.hook, Priority: d.prio, Policy: &accept})
+		def := &nftables.Chain{Name: d.name, Table: t, Type: d.kind, Hooknum: d.hook, Priority: d.prio}
+		if d.hook != nil {
+			def.Policy = &accept
+		}
+		ch := c.AddChain(def)
 		for _, r := range d.rules {
 			c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: r.exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment())})
 		}

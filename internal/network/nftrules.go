@@ -38,7 +38,7 @@ func sets() []setDef {
 	}
 }
 
-// chainDef is a base chain of policy accept.
+// chainDef is a base chain of policy accept, or without a hook one that others go to: it stands before them.
 type chainDef struct {
 	name  string
 	kind  nftables.ChainType
@@ -105,18 +105,29 @@ func chains() []chainDef {
 			},
 		},
 		{
-			"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
-			[]ruleDef{
-				rule("iifname != @bridges oifname != @bridges accept", "not our traffic", iifNotIn("bridges"), oifNotIn("bridges"), accept),
-				rule("iifname . oifname @icc accept", "within one network (seen here with bridge-nf-call-iptables)",
-					meta(expr.MetaKeyIIFNAME, 0), meta(expr.MetaKeyOIFNAME, 4), in("icc"), accept),
-				rule("iifname @bridges fib saddr . iif oif missing drop", "a source that is not behind this bridge: it would be taken for another's answer",
-					iifIn("bridges"), noWayBack, drop),
+			name: "entering", rules: []ruleDef{
 				rule("ct state established,related accept", "", ctState, accept),
-				rule("iifname @internal drop", "no way out", iifIn("internal"), drop),
 				rule("oifname @internal drop", "no way in", oifIn("internal"), drop),
 				rule("ct status dnat accept", "published ports", ctDNAT, accept),
-				rule("oifname @bridges drop", "from outside and from other networks", oifIn("bridges"), drop),
+				rule("drop", "from outside and from other networks", drop),
+			},
+		},
+		{
+			name: "leaving", rules: []ruleDef{
+				rule("iifname . oifname @icc accept", "within one network (seen here with bridge-nf-call-iptables)",
+					meta(expr.MetaKeyIIFNAME, 0), meta(expr.MetaKeyOIFNAME, 4), in("icc"), accept),
+				rule("fib saddr . iif oif missing drop", "a source that is not behind this bridge: it would be taken for another's answer", noWayBack, drop),
+				rule("ct state established,related accept", "", ctState, accept),
+				rule("iifname @internal drop", "no way out", iifIn("internal"), drop),
+				rule("oifname != @bridges accept", "to the outside", oifNotIn("bridges"), accept),
+				rule("goto entering", "to another network", gotoChain("entering")),
+			},
+		},
+		{
+			"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
+			[]ruleDef{ // what is neither from nor to a bridge is not our traffic
+				rule("iifname @bridges goto leaving", "from a container", iifIn("bridges"), gotoChain("leaving")),
+				rule("oifname @bridges goto entering", "to a container", oifIn("bridges"), gotoChain("entering")),
 			},
 		},
 	}
@@ -207,6 +218,10 @@ func flags(key expr.CtKey, bits uint32) []expr.Any {
 }
 
 const ipsDstNAT = 1 << 5 // IPS_DST_NAT, linux/netfilter/nf_conntrack_common.h
+
+func gotoChain(name string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: name}}
+}
 
 var (
 	v4         = append(meta(expr.MetaKeyNFPROTO, 0), is(unix.NFPROTO_IPV4)...)

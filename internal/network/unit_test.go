@@ -183,7 +183,10 @@ func render(table string, els []element) string {
 		b.WriteString("\t}\n")
 	}
 	for _, c := range chains() {
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %d priority %d; policy accept;\n", c.name, c.kind, *c.hook, *c.prio)
+		fmt.Fprintf(&b, "\tchain %s {\n", c.name)
+		if c.hook != nil {
+			fmt.Fprintf(&b, "\t\ttype %s hook %d priority %d; policy accept;\n", c.kind, *c.hook, *c.prio)
+		}
 		for _, r := range c.rules {
 			fmt.Fprintf(&b, "\t\t%s comment %q\n", r.text, r.comment())
 		}
