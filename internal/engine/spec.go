@@ -120,8 +120,11 @@ func namespaces(h *HostConfig, in specInput) []specs.LinuxNamespace {
 		mode string
 		path string
 	}{
-		{specs.UTSNamespace, h.UTSMode, ""}, {specs.PIDNamespace, h.PidMode, in.PidNS}, {specs.IPCNamespace, h.IpcMode, ""},
-		{specs.CgroupNamespace, h.CgroupnsMode, ""}, {specs.NetworkNamespace, h.NetworkMode, in.NetNS},
+		{specs.UTSNamespace, h.UTSMode, ""},
+		{specs.PIDNamespace, h.PidMode, in.PidNS},
+		{specs.IPCNamespace, h.IpcMode, ""},
+		{specs.CgroupNamespace, h.CgroupnsMode, ""},
+		{specs.NetworkNamespace, h.NetworkMode, in.NetNS},
 	} {
 		if ns.mode != hostMode {
 			out = append(out, specs.LinuxNamespace{Type: ns.kind, Path: ns.path})
