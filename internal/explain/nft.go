@@ -97,6 +97,12 @@ func ownRules(netns int) (total int) {
 	if !nftLoaded() {
 		return 0
 	}
+	// The library takes a kernel without these sockets for one with them, if it is to open one in another namespace.
+	probe, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return 0
+	}
+	unix.Close(probe)
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(netns))
 	if err != nil {
 		return 0
