@@ -109,6 +109,9 @@ func place(src, dst end) (dir, name string, err error) {
 
 // out copies from a container to a local path, or to standard output as a tar stream.
 func (c *copier) out(ctx context.Context, container, src, dst string) error {
+	if src == "" {
+		return errors.New("bad parameter: path cannot be empty")
+	}
 	v, err := c.e.OpenView(container)
 	if err != nil {
 		return err

@@ -229,7 +229,7 @@ func (f *runFlags) finishAttach() error {
 		f.host.attach[i] = s
 	}
 	if f.Detach && len(f.host.attach) > 0 {
-		return errors.New("Conflicting options: -a and -d")
+		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
 	return nil
 }

@@ -40,8 +40,8 @@ func (a *app) imageFor(ctx context.Context, e *engine.Engine, f *runFlags) (stor
 	if err == nil && pull == "missing" && want != nil && !image.Matches(*want, img.Config.Platform) {
 		pull = "always" // another platform's is there
 	} else if err == nil && pull == "never" && want != nil && !image.Matches(*want, img.Config.Platform) {
-		return img, fmt.Errorf("image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
-			ref, image.FormatPlatform(img.Config.Platform), image.FormatPlatform(*want))
+		return img, fmt.Errorf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
+			ref, image.FormatPlatform(*want), image.FormatPlatform(img.Config.Platform))
 	}
 	if err == nil && pull != "always" || err != nil && !errors.Is(err, store.ErrNotFound) {
 		return img, err

@@ -166,7 +166,7 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 	t, err := e.tree(l.Container)
 	if err == nil {
 		defer t.Root.Close()
-		err = layer.Pack(ctx, w, int(t.Root.Fd()), ".", ".", layer.PackOptions{})
+		err = layer.Pack(ctx, w, int(t.Root.Fd()), ".", "./", layer.PackOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("export %s: %w", ref, err)

@@ -80,7 +80,7 @@ func (v *View) Pack(ctx context.Context, w io.Writer, ref, p, name string) error
 		return v.pathError(p, ref, err)
 	}
 	defer unix.Close(fd)
-	return layer.Pack(ctx, w, fd, base, name, layer.PackOptions{})
+	return layer.Pack(ctx, w, fd, base, name, layer.PackOptions{SkipKernel: true})
 }
 
 // Unpack extracts a tar stream, which may be compressed, into a folder. A folder does not take the place of anything else

@@ -59,7 +59,7 @@ func (h *HostConfig) checkModes(o *CreateOptions) error {
 	case h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000:
 		return fmt.Errorf("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
 	case h.MemorySwappiness != nil && (*h.MemorySwappiness < -1 || *h.MemorySwappiness > 100):
-		return fmt.Errorf("Invalid value: %d, valid memory swappiness range is 0-100", *h.MemorySwappiness)
+		return fmt.Errorf("invalid value: %d. Valid memory swappiness range is 0-100", *h.MemorySwappiness)
 	case h.ShmSize < 0:
 		return errors.New("SHM size can not be less than 0")
 	case h.NanoCpus != 0 && h.CPUPeriod != 0:

@@ -19,10 +19,12 @@ import (
 type PackOptions struct {
 	// Epoch bounds the times of all entries, as SOURCE_DATE_EPOCH asks for: a later one becomes Epoch. Zero is no bound.
 	Epoch time.Time
+	// SkipKernel writes folders of proc, sysfs, cgroup and the like as empty: what is in them are no files.
+	SkipKernel bool
 }
 
 // Pack writes what base in the open folder dir is, with all below it, as a tar stream in which it is called name: sorted
-// by name, with owners, modes, times of full precision, xattrs, devices and hard links. Sockets are left out, no symlink
+// by name ("./" stands for no prefix), with owners, modes, times of full precision, xattrs, devices and hard links. Sockets are left out, no symlink
 // is followed. The end of the archive is written, too.
 func Pack(ctx context.Context, w io.Writer, dir int, base, name string, o PackOptions) error {
 	p := newPacker(ctx, w, o)
@@ -62,17 +64,39 @@ func (p *packer) tree(dir int, base, name string) error {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	defer d.Close()
+	if p.o.SkipKernel && ofKernel(int(d.Fd())) {
+		return nil
+	}
 	names, err := sortedNames(d)
 	if err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
+	prefix := strings.TrimSuffix(name, "/") + "/"
+	if name == "./" {
+		prefix = ""
+	}
 	for _, n := range names {
-		err := p.tree(int(d.Fd()), n, strings.TrimSuffix(name, "/")+"/"+n)
+		err := p.tree(int(d.Fd()), n, prefix+n)
 		if err != nil && !errors.Is(err, unix.ENOENT) { // it went meanwhile
 			return err
 		}
 	}
 	return nil
+}
+
+// ofKernel tells whether an open file is of a file system that only shows the kernel (statfs(2)).
+func ofKernel(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return false
+	}
+	const mqueue = 0x19800202
+	switch int64(st.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, mqueue,
+		unix.SECURITYFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.BPF_FS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // openDir opens a folder to list it; the last component is no symlink.
