@@ -68,6 +68,9 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 			if err != nil {
 				return nil, err
 			}
+			if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
+				return nil, err
+			}
 			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
 			if err != nil {
 				return nil, err
@@ -138,11 +141,11 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 	}
 	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
 		i := slices.IndexFunc(now, func(o Attachment) bool { return o.Network == n.Name })
-		if i < 0 {
-			return nil, fmt.Errorf("container %s is not connected to network %s", l.ID, n.Name)
-		}
 		var gone []netip.Addr
 		eps, err := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID})
+		if i < 0 && len(eps) == 0 {
+			return nil, errors.Join(err, fmt.Errorf("container %s is not connected to network %s", l.ID, n.Name))
+		}
 		for _, ep := range eps {
 			gone = append(gone, addresses(ep)...)
 		}
@@ -156,7 +159,10 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 		if err == nil && l.Status == Running {
 			err = e.editHosts(l.Container, gone, nil)
 		}
-		return slices.Delete(now, i, i+1), err
+		if i >= 0 { // else a connect was killed before it was noted
+			now = slices.Delete(now, i, i+1)
+		}
+		return now, err
 	})
 }
 
@@ -212,14 +218,17 @@ func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, 
 // Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
 // plugins undo what they made for containers that do not run.
 func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
-	if _, err := e.List(); err != nil {
+	list, err := e.List()
+	if err != nil {
 		return network.Report{}, err
 	}
 	m, err := e.Networks()
 	if err != nil {
 		return network.Report{}, err
 	}
+	dropped, err := e.dropUnnoted(ctx, m, list)
 	r, failed := m.Reconcile(ctx)
+	r.Changes, failed = append(dropped, r.Changes...), errors.Join(err, failed)
 	if _, err := os.Stat(e.cniDir()); err != nil {
 		return r, failed
 	}
@@ -246,4 +255,33 @@ func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
 		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
 	}
 	return r, failed
+}
+
+// dropUnnoted detaches containers from networks that they are not noted to be on: a connect was killed in between.
+func (e *Engine) dropUnnoted(ctx context.Context, m *network.Manager, list []*Live) (changes []string, failed error) {
+	unnoted := func(l *Live, now []Attachment) ([]*network.Endpoint, error) {
+		eps, err := m.Endpoints(network.Filter{Container: l.ID})
+		return slices.DeleteFunc(eps, func(ep *network.Endpoint) bool {
+			return slices.ContainsFunc(now, func(a Attachment) bool { return a.Network == ep.NetworkName })
+		}), err
+	}
+	for _, l := range list {
+		if l.Status != Running || !l.HostConfig.wired() {
+			continue
+		}
+		if eps, err := unnoted(l, e.networksOf(l.Container)); err != nil || len(eps) == 0 {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		err := e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) { // once more: it may be one that goes on
+			eps, err := unnoted(l, now)
+			for _, ep := range eps {
+				err = errors.Join(err, m.Detach(ctx, l.ID, ep.Network), e.editHosts(l.Container, addresses(ep), nil))
+				changes = append(changes, fmt.Sprintf("endpoint %s on %s: removed, its connect was not finished", l.Name, ep.NetworkName))
+			}
+			return now, err
+		})
+		failed = errors.Join(failed, err)
+	}
+	return changes, failed
 }
