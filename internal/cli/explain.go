@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -150,6 +151,9 @@ func (s *sight) containers() (out []explain.Container) {
 
 // find names a container by name, id or the begin of an id; else a process.
 func (s *sight) find(ref string) (pid int, name string, err error) {
+	if ref == "" {
+		return 0, "", errors.New("a container or process is needed: the name is empty")
+	}
 	for i := range s.list {
 		if c := &s.list[i]; c.name == strings.TrimPrefix(ref, "/") || c.id == ref {
 			return c.pid, c.title(), nil

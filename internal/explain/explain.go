@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -163,8 +164,14 @@ func (m *machine) target(pid int) (*target, error) {
 		dir.close()
 		return nil, fmt.Errorf("process %d: %w", pid, noProcess(err))
 	}
+	if strings.HasPrefix(p.State, "Z") {
+		dir.close()
+		if dir, p, err = threadOf(p); err != nil {
+			return nil, err
+		}
+	}
 	if old := m.pid[pid]; old != nil {
-		p.Container = old.Container
+		p.Container, old.NS = old.Container, p.NS // those of a dead leader cannot be read
 	}
 	t := &target{p: p, dir: dir, has: map[int]bool{}}
 	t.uids, t.gids = parseIDMap(dir.text("uid_map")), parseIDMap(dir.text("gid_map"))
@@ -183,6 +190,28 @@ func (m *machine) target(pid int) (*target, error) {
 	}
 	m.members(t)
 	return t, nil
+}
+
+// threadOf finds a thread that lives in a process whose first one has ended, to look through; the process stays what it is.
+func threadOf(leader *Process) (proc, *Process, error) {
+	tasks, _ := os.ReadDir("/proc/" + strconv.Itoa(leader.PID) + "/task")
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil || tid == leader.PID {
+			continue
+		}
+		fd, err := unix.Open("/proc/"+strconv.Itoa(leader.PID)+"/task/"+t.Name(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		dir := proc{tid, fd}
+		if p, err := dir.process(make([]byte, 1<<16), true); err == nil && !strings.HasPrefix(p.State, "Z") {
+			p.PID, p.PIDs, p.Name, p.State = leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
+			return dir, p, nil
+		}
+		dir.close()
+	}
+	return proc{}, nil, fmt.Errorf("process %d has ended, and its parent has not asked for its status: of a zombie there is nothing to explain", leader.PID)
 }
 
 func (t *target) close() {

@@ -1,0 +1,63 @@
+package explain
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vitro/internal/testenv"
+)
+
+// With EXPLAIN_DEAD the first thread ends before main, and another sleeps.
+func init() {
+	if os.Getenv("EXPLAIN_DEAD") == "" {
+		return
+	}
+	go func() {
+		time.Sleep(time.Minute)
+		os.Exit(0)
+	}()
+	runtime.LockOSThread()
+	time.Sleep(10 * time.Millisecond)
+	unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+}
+
+func start(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	eventually(t, "the first thread's end", func() bool {
+		dir, err := openProc(cmd.Process.Pid)
+		if err != nil {
+			return false
+		}
+		defer dir.close()
+		return strings.Contains(dir.text("status"), "State:\tZ")
+	})
+	return cmd.Process.Pid
+}
+
+// A process is there as long as one of its threads is; a zombie is told from it.
+func TestDeadLeader(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "EXPLAIN_DEAD=1")
+	f, err := Gather(Options{PID: start(t, cmd)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Processes) != 1 || !strings.Contains(f.Processes[0].State, "its first thread has ended") || len(f.Mounts.Table) == 0 || f.Namespaces[0].Inode == 0 {
+		t.Errorf("%+v", f.Processes)
+	}
+	_, err = Gather(Options{PID: start(t, exec.Command("true"))})
+	if err == nil || !strings.Contains(err.Error(), "of a zombie there is nothing to explain") {
+		t.Error(err)
+	}
+}
