@@ -111,8 +111,8 @@ type seenContainer struct {
 	pid      int
 }
 
-func (a *app) seen() *sight {
-	s := &sight{root: a.root}
+// names are those of vitro's containers, by id.
+func (a *app) names() map[string]string {
 	names := map[string]string{}
 	links, _ := os.ReadDir(filepath.Join(a.root, "names"))
 	for _, l := range links {
@@ -120,6 +120,12 @@ func (a *app) seen() *sight {
 			names[id] = l.Name()
 		}
 	}
+	return names
+}
+
+func (a *app) seen() *sight {
+	s := &sight{root: a.root}
+	names := a.names()
 	for _, root := range []string{filepath.Join(a.runRoot, "runtime"), vitrunRoot} {
 		states, err := (&runtime.Runtime{Root: root}).List()
 		if err != nil {

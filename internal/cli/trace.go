@@ -74,6 +74,13 @@ func (w *execWatch) run(ctx context.Context, o trace.Options, stderr io.Writer) 
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	w.names.Containers = func() []explain.Container { return w.a.seen().containers() }
+	named := map[string]string{} // it may be gone when its next event is read
+	w.names.ByID = func(id string) string {
+		if named[id] == "" {
+			named[id] = w.a.names()[id]
+		}
+		return named[id]
+	}
 	t, err := trace.Open(o)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,10 +11,11 @@ import (
 
 // Namer names the containers of processes that come and go, as a trace shows them.
 type Namer struct {
-	Containers func() []Container // known ones; asked again when a pid namespace turns up that is not known
+	Containers func() []Container     // known ones; asked again when a pid namespace turns up that is not known
+	ByID       func(id string) string // the name of a container of vitro's, "" for none; nil: nobody knows
 
 	host   uint64
-	byNS   map[uint64]string
+	byNS   map[uint64]Container
 	byPath map[string]string // by last part of the cgroup's path
 	asked  time.Time
 }
@@ -34,36 +36,62 @@ func (n *Namer) Name(pid int, pidns uint64, group string) string {
 		if name := n.byPath[group]; name != "" {
 			return name
 		}
-		return containerOfCgroups([]CgroupLine{{Path: "/" + group}})
+		return n.ofGroup(group)
 	}
-	if _, ok := n.byNS[pidns]; !ok && time.Since(n.asked) > refreshes {
+	// The cgroup's name is the container's id, an inode may be another container's soon.
+	if name := n.ofGroup(group); name != "" {
+		return name
+	}
+	c, ok := n.byNS[pidns]
+	if ok && namespaceOf(c.PID) != pidns {
+		delete(n.byNS, pidns)
+		ok = false
+	}
+	if !ok && time.Since(n.asked) > refreshes {
 		n.refresh()
+		c, ok = n.byNS[pidns]
 	}
-	if name := n.byNS[pidns]; name != "" {
-		return name
-	}
-	if name := containerOfCgroups([]CgroupLine{{Path: "/" + group}}); name != "" {
-		return name
+	if ok {
+		return c.Name
 	}
 	return fmt.Sprintf("pidns %d", pidns)
 }
 
+// namespaceOf is the inode of a process's pid namespace, 0 if it is gone.
+func namespaceOf(pid int) uint64 {
+	dir, err := openProc(pid)
+	if err != nil {
+		return 0
+	}
+	defer dir.close()
+	return dir.ns("ns/pid")
+}
+
+// ofGroup goes by the cgroup's name alone: of a container that has just been made, or has gone, nothing else is known.
+func (n *Namer) ofGroup(group string) string {
+	if id, ok := strings.CutPrefix(group, "vitro-"); ok && n.ByID != nil {
+		if name := n.ByID(id); name != "" {
+			return name
+		}
+	}
+	return containerOfCgroups([]CgroupLine{{Path: "/" + group}})
+}
+
 func (n *Namer) refresh() {
-	n.byNS, n.byPath, n.asked = map[uint64]string{}, map[string]string{}, time.Now()
+	n.byNS, n.byPath, n.asked = map[uint64]Container{}, map[string]string{}, time.Now()
 	var st unix.Stat_t
 	if unix.Stat("/proc/self/ns/pid", &st) == nil {
 		n.host = st.Ino
 	}
 	own := groupOf(os.Getpid())
 	for _, c := range n.Containers() {
-		dir, err := openProc(c.PID)
-		if err != nil {
+		ns := namespaceOf(c.PID)
+		if ns == 0 {
 			continue
 		}
-		if ns := dir.ns("ns/pid"); ns != n.host {
-			n.byNS[ns] = c.Name
+		if ns != n.host {
+			n.byNS[ns] = c
 		}
-		dir.close()
 		if g := groupOf(c.PID); g != "" && g != own {
 			n.byPath[g] = c.Name
 		}
