@@ -155,8 +155,11 @@ func (p proc) process(buf []byte, kernel bool) (*Process, error) {
 	if out.Kernel && out.PID != 2 && !kernel {
 		return out, nil
 	}
+	dead := strings.HasPrefix(out.State, "Z")
 	for i := range kinds {
-		out.NS[i] = p.ns(nsFiles[i])
+		if !dead || i == KindPID || i == KindUser { // a zombie has left the others
+			out.NS[i] = p.ns(nsFiles[i])
+		}
 	}
 	b, _ = p.into(buf, "cgroup") // a zombie has none
 	out.Cgroups = parseCgroups(string(b))
