@@ -92,35 +92,48 @@ func readNFT() (*nft, error) {
 	return n, nil
 }
 
-// ownRules counts the rules of nf_tables in a network namespace, up to maxRules. A kernel that has not loaded them has none.
+// ownRules counts the rules of nf_tables in a network namespace, up to maxRules: a container may have made any number, so the dump is left
+// when there are enough. A kernel that has not loaded them has none.
 func ownRules(netns int) (total int) {
 	if !nftLoaded() {
 		return 0
 	}
-	// The library takes a kernel without these sockets for one with them, if it is to open one in another namespace.
-	probe, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return 0
-	}
-	unix.Close(probe)
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(netns))
-	if err != nil {
-		return 0
-	}
-	defer conn.CloseLasting()
-	chains, err := conn.ListChains()
-	if err != nil {
-		return 0
-	}
-	for _, c := range chains {
-		if rules, err := conn.GetRules(c.Table, c); err == nil {
-			total += len(rules)
+	fd := -1
+	inThread(func() {
+		if unix.Setns(netns, unix.CLONE_NEWNET) == nil {
+			fd, _ = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 		}
-		if total >= maxRules {
-			return maxRules
+	})
+	if fd < 0 {
+		return 0
+	}
+	defer unix.Close(fd)
+	const newRule, getRule = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE, unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE
+	req := make([]byte, unix.SizeofNlMsghdr+4) // nlmsghdr, then nfgenmsg: all families
+	binary.NativeEndian.PutUint32(req, uint32(len(req)))
+	binary.NativeEndian.PutUint16(req[4:], getRule)
+	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	if unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
+		return 0
+	}
+	buf := make([]byte, 64<<10)
+	for total < maxRules {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil || n < unix.SizeofNlMsghdr {
+			return total
+		}
+		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			size := int(binary.NativeEndian.Uint32(b)+3) &^ 3
+			switch kind := binary.NativeEndian.Uint16(b[4:]); {
+			case kind == newRule:
+				total++
+			case kind == unix.NLMSG_DONE, kind == unix.NLMSG_ERROR, size < unix.SizeofNlMsghdr:
+				return total
+			}
+			b = b[min(size, len(b)):]
 		}
 	}
-	return total
+	return maxRules
 }
 
 func chainKey(t *nftables.Table, name string) string {
