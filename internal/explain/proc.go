@@ -128,15 +128,23 @@ func (p proc) ns(name string) uint64 {
 	return inode
 }
 
-// into reads a file that the kernel makes in one go (status, cgroup) by one call; no process has so many groups or cgroups
-// that buf is too small by much.
+// into reads a file to its end, by one call where buf is large enough for it. A process may have 65,536 supplementary groups, and in status its
+// capabilities come behind them: what is cut off would be hidden.
 func (p proc) into(buf []byte, name string) ([]byte, error) {
 	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer unix.Close(fd)
 	n, err := sys.Read(fd, buf)
-	unix.Close(fd)
+	for err == nil && n == len(buf) {
+		buf = append(buf, make([]byte, 4*len(buf))...)
+		var more int
+		if more, err = sys.Read(fd, buf[n:]); more <= 0 {
+			break
+		}
+		n += more
+	}
 	return buf[:max(n, 0)], err
 }
 
