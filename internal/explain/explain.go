@@ -159,7 +159,7 @@ func (m *machine) target(pid int) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, noProcess(err))
 	}
-	p, err := dir.process(make([]byte, 1<<16), true)
+	p, err := dir.process(new(make([]byte, 1<<16)), true, maxGroupIDs)
 	if err != nil {
 		dir.close()
 		return nil, fmt.Errorf("process %d: %w", pid, noProcess(err))
@@ -205,7 +205,7 @@ func threadOf(leader *Process) (proc, *Process, error) {
 			continue
 		}
 		dir := proc{tid, fd}
-		if p, err := dir.process(make([]byte, 1<<16), true); err == nil && !strings.HasPrefix(p.State, "Z") {
+		if p, err := dir.process(new(make([]byte, 1<<16)), true, maxGroupIDs); err == nil && !strings.HasPrefix(p.State, "Z") {
 			p.PID, p.PIDs, p.Name, p.State = leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
 			return dir, p, nil
 		}

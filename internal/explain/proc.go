@@ -27,7 +27,8 @@ type Process struct {
 	Threads    int
 	UID        [4]uint32 // real, effective, saved, file system; as this process's user namespace sees them
 	GID        [4]uint32
-	Groups     []uint32 `json:",omitempty"`
+	Groups     []uint32 `json:",omitempty"` // supplementary ones; of a process that is not the one explained, at most keptGroups
+	MoreGroups int      `json:",omitempty"` // that were left out
 	Caps       CapSets
 	NoNewPrivs bool
 	Seccomp    int           // 0 off, 1 strict, 2 filter
@@ -128,34 +129,34 @@ func (p proc) ns(name string) uint64 {
 	return inode
 }
 
-// into reads a file to its end, by one call where buf is large enough for it. A process may have 65,536 supplementary groups, and in status its
+// A process's supplementary groups are kept up to a number: all that the kernel allows of the explained one, few of others.
+const maxGroupIDs, keptGroups = 65536, 256
+
+// into reads a file to its end into buf, which grows, by one call where it is large enough. A process may have 65,536 supplementary groups, and in status its
 // capabilities come behind them: what is cut off would be hidden.
-func (p proc) into(buf []byte, name string) ([]byte, error) {
+func (p proc) into(buf *[]byte, name string) ([]byte, error) {
 	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	n, err := sys.Read(fd, buf)
-	for err == nil && n == len(buf) {
-		buf = append(buf, make([]byte, 4*len(buf))...)
-		var more int
-		if more, err = sys.Read(fd, buf[n:]); more <= 0 {
-			break
+	for n := 0; ; {
+		more, err := sys.Read(fd, (*buf)[n:])
+		if n += max(more, 0); err != nil || n < len(*buf) {
+			return (*buf)[:n], err
 		}
-		n += more
+		*buf = append(*buf, make([]byte, 3*len(*buf))...)
 	}
-	return buf[:max(n, 0)], err
 }
 
 // process reads all but the command line. A kernel thread's namespaces are those of the first one, and not read unless
 // kernel says so.
-func (p proc) process(buf []byte, kernel bool) (*Process, error) {
+func (p proc) process(buf *[]byte, kernel bool, groups int) (*Process, error) {
 	b, err := p.into(buf, "status")
 	if err != nil {
 		return nil, err
 	}
-	out := parseStatus(b)
+	out := parseStatus(b, groups)
 	if out.PID != p.pid { // a thread's id, or nonsense
 		return nil, unix.ESRCH
 	}
@@ -181,11 +182,15 @@ var statusKeys = []string{
 }
 
 // parseStatus reads /proc/PID/status; the kernel escapes line ends and backslashes in Name (proc_pid_status(5)).
-func parseStatus(b []byte) *Process {
+func parseStatus(b []byte, groups int) *Process {
 	p := &Process{Filters: -1}
 	for line := range bytes.Lines(b) {
 		k, v, _ := bytes.Cut(line, []byte(":"))
 		if !slices.Contains(statusKeys, string(k)) {
+			continue
+		}
+		if string(k) == "Groups" { // up to 700 KB
+			p.parseGroups(v, groups)
 			continue
 		}
 		val := strings.Trim(string(v), " \t\n")
@@ -206,10 +211,6 @@ func parseStatus(b []byte) *Process {
 			p.UID = four(val)
 		case "Gid":
 			p.GID = four(val)
-		case "Groups":
-			for _, g := range strings.Fields(val) {
-				p.Groups = append(p.Groups, uint32(atoi(g)))
-			}
 		case "NSpid":
 			for _, n := range strings.Fields(val) {
 				p.PIDs = append(p.PIDs, atoi(n))
@@ -230,6 +231,19 @@ func parseStatus(b []byte) *Process {
 		}
 	}
 	return p
+}
+
+func (p *Process) parseGroups(b []byte, limit int) {
+	for b = bytes.TrimLeft(b, " \t"); len(p.Groups) < limit; {
+		word, rest, more := bytes.Cut(b, []byte(" "))
+		if n, err := strconv.ParseUint(string(word), 10, 32); err == nil {
+			p.Groups = append(p.Groups, uint32(n))
+		}
+		if b = rest; !more {
+			return
+		}
+	}
+	p.MoreGroups = bytes.Count(b, []byte(" ")) // each has one behind it
 }
 
 func unescapeName(s string) string {
@@ -297,7 +311,7 @@ func scan(known []Container, kernel bool) (*machine, error) {
 					continue
 				}
 				if p, err := openProc(pid); err == nil {
-					found[i], _ = p.process(buf, kernel) // nil: it has ended
+					found[i], _ = p.process(&buf, kernel, keptGroups) // nil: it has ended
 					p.close()
 				}
 			}

@@ -92,13 +92,17 @@ func TestJSONEscapes(t *testing.T) {
 }
 
 func TestParseStatus(t *testing.T) {
-	p := parseStatus([]byte("Name:\ta\\nb \\\\\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n" +
-		"Groups:\t10 20 \nNSpid:\t7\t3\t1\nThreads:\t2\nCapPrm:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n"))
+	text := []byte("Name:\ta\\nb \\\\\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n" +
+		"Groups:\t10 20 \nNSpid:\t7\t3\t1\nThreads:\t2\nCapPrm:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n")
 	want := &Process{
 		Name: "a\nb \\", State: "S (sleeping)", PID: 7, PPID: 1, UID: [4]uint32{1, 2, 3, 4}, GID: [4]uint32{5, 6, 7, 8},
 		Groups: []uint32{10, 20}, PIDs: []int{7, 3, 1}, Threads: 2, Caps: CapSets{Permitted: dockerDefault}, NoNewPrivs: true, Seccomp: 2, Filters: 3,
 	}
-	if !reflect.DeepEqual(p, want) {
+	if p := parseStatus(text, 2); !reflect.DeepEqual(p, want) {
+		t.Errorf("%+v\nwant %+v", p, want)
+	}
+	want.Groups, want.MoreGroups = want.Groups[:1], 1
+	if p := parseStatus(text, 1); !reflect.DeepEqual(p, want) {
 		t.Errorf("%+v\nwant %+v", p, want)
 	}
 }
