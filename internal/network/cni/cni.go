@@ -82,9 +82,6 @@ func New(o Options) *Client {
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
 	}
-	if os.Getenv("PATH") == "" { // of a caller without one
-		os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	}
 	exec := &namedExec{invoke.RawExec{Stderr: o.Stderr}, version.PluginDecoder{}}
 	return &Client{o: o, lib: libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, exec)}
 }
@@ -97,6 +94,9 @@ type namedExec struct {
 
 // ExecPlugin implements invoke.Exec.
 func (e *namedExec) ExecPlugin(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) { // the caller has none; portmap looks for iptables
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
 	out, err := e.RawExec.ExecPlugin(ctx, path, stdin, env)
 	if err != nil {
 		if ctx.Err() != nil {
