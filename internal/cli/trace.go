@@ -76,10 +76,12 @@ func (w *execWatch) run(ctx context.Context, o trace.Options, stderr io.Writer) 
 	w.names.Containers = func() []explain.Container { return w.a.seen().containers() }
 	named := map[string]string{} // it may be gone when its next event is read
 	w.names.ByID = func(id string) string {
-		if named[id] == "" {
-			named[id] = w.a.names()[id]
+		name, known := named[id]
+		if !known { // a container has its name before it starts
+			name = w.a.names()[id]
+			named[id] = name
 		}
-		return named[id]
+		return name
 	}
 	t, err := trace.Open(o)
 	if err != nil {

@@ -25,7 +25,7 @@ type Network struct {
 	HostRoutes []Route         `json:",omitempty"` // of the host, to the container's addresses
 	Forwarding map[string]bool `json:",omitempty"` // by the host: ipv4, ipv6
 	Rules      []Rule          `json:",omitempty"` // of the host's nf_tables, that apply
-	Inside     int             `json:",omitempty"` // rules of nf_tables in the namespace itself
+	Inside     int             `json:",omitempty"` // rules of nf_tables in the namespace itself, counted up to maxRules
 	Ports      []Port          `json:",omitempty"`
 	Sockets    []Socket        `json:",omitempty"`
 	Notes      []string        `json:",omitempty"` // what could not be found out

@@ -416,7 +416,11 @@ func (f *Facts) network(p *printer) {
 		p.fields(row(c("the host forwards"), cf("IPv4 %s, IPv6 %s", yesNo(n.Forwarding["ipv4"]), yesNo(n.Forwarding["ipv6"]))))
 	}
 	if n.Inside > 0 {
-		p.fields(row(c("rules of its own"), cf("%d in nf_tables of its namespace: nsenter -t %d -n nft list ruleset", n.Inside, f.PID)))
+		more := ""
+		if n.Inside == maxRules {
+			more = " or more"
+		}
+		p.fields(row(c("rules of its own"), cf("%d%s in nf_tables of its namespace: nsenter -t %d -n nft list ruleset", n.Inside, more, f.PID)))
 	}
 	n.traffic(p)
 }
