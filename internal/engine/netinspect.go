@@ -159,15 +159,16 @@ func text(a netip.Addr) string {
 // Endpoints are what the running ones of these containers have on networks. A plugin's network has no record of it: the addresses are those that
 // the plugin gave, the ports those that it was asked for.
 func (e *Engine) Endpoints(list ...*Live) ([]*network.Endpoint, error) {
+	list = slices.DeleteFunc(slices.Clone(list), func(l *Live) bool { return l.Status != Running || !l.HostConfig.wired() })
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m, err := e.Networks()
+	if err != nil {
+		return nil, err
+	}
 	var out []*network.Endpoint
 	for _, l := range list {
-		if l.Status != Running || !l.HostConfig.wired() {
-			continue
-		}
-		m, err := e.Networks()
-		if err != nil {
-			return nil, err
-		}
 		eps, err := m.Endpoints(network.Filter{Container: l.ID})
 		if err != nil {
 			return nil, err

@@ -66,6 +66,7 @@ func (e *Engine) Pause(ref string) error {
 	case l.Paused:
 		return fmt.Errorf("container %s is already paused", l.ID)
 	}
+	os.Remove(e.runDir(l.ID, pauserFile)) // of a commit that was killed before it paused: it is somebody else who does now
 	if err := e.runtime().Pause(l.ID); err != nil {
 		return fmt.Errorf("pause container %s: %w", shortID(l.ID), err)
 	}

@@ -106,10 +106,13 @@ func (w *wires) plugins() bool {
 func (w *wires) connect(pid int) (own, gateways []netip.Addr, err error) {
 	plugins := w.plugins()
 	made := map[string]*cniResult{}
-	publisher := w.publisher()
+	publisher := -1
+	if w.held != nil {
+		publisher = w.publisher()
+	}
 	for i, a := range w.nets {
 		var ports []network.Port
-		if w.held != nil && i == publisher {
+		if i == publisher {
 			ports = w.held.Ports
 		}
 		ifName := ""
