@@ -22,7 +22,6 @@ import (
 type hostFlags struct {
 	security, devices, sysctls, ulimits []string
 	labels, labelFiles, annotations     []string
-	attach                              []string
 	cidFile, platform                   string
 	stopTimeout, swappiness             int64
 	quiet                               bool
@@ -73,44 +72,44 @@ func (f *runFlags) addHostFlags(p *pflag.FlagSet) {
 	p.StringVar(&o.cidFile, "cidfile", "", "Write the container ID to the file")
 	p.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
 	p.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
-	p.StringArrayVarP(&o.attach, "attach", "a", nil, "Attach to STDIN, STDOUT or STDERR")
+	p.StringArrayVarP(&f.Attach, "attach", "a", nil, "Attach to STDIN, STDOUT or STDERR")
 	refuseFlags(p)
 }
 
 // refuseFlags are Docker's that vitro does not have: they are named, not unknown.
 func refuseFlags(p *pflag.FlagSet) {
-	for _, r := range []struct{ name, why string }{
-		{"restart", "there is no daemon that could; systemd can run `vitro run` as a service"},
-		{"init", "give the image an init of its own (tini)"},
-		{"gpus", "give the devices by --device"},
-		{"runtime", "the runtime is vitrun"},
-		{"isolation", "that is Windows'"},
-		{"storage-opt", "the root file system has no limit of its own"},
-		{"log-driver", "the log is json-file's"},
-		{"log-opt", "the log is json-file's, and rotates"},
-		{"health-cmd", "health checks are not run"},
-		{"blkio-weight", "limits of block devices are not"},
-		{"device-read-bps", "limits of block devices are not"},
-		{"device-write-bps", "limits of block devices are not"},
-		{"link", "containers of one network have each other's names"},
+	for _, r := range []struct{ name, is, why string }{
+		{"restart", "no", "there is no daemon that could; systemd can run `vitro run` as a service"},
+		{"init", "false", "give the image an init of its own (tini)"},
+		{"gpus", "", "give the devices by --device"},
+		{"runtime", "vitrun", "the runtime is vitrun"},
+		{"isolation", "default", "that is Windows'"},
+		{"storage-opt", "", "the root file system has no limit of its own"},
+		{"log-driver", "json-file", "the log is json-file's"},
+		{"log-opt", "", "the log is json-file's, and rotates"},
+		{"health-cmd", "", "health checks are not run"},
+		{"blkio-weight", "0", "limits of block devices are not"},
+		{"device-read-bps", "", "limits of block devices are not"},
+		{"device-write-bps", "", "limits of block devices are not"},
+		{"link", "", "containers of one network have each other's names"},
 	} {
-		p.Var(refusedFlag(r.why), r.name, "")
+		p.Var(refusedFlag{r.is, r.why}, r.name, "")
 		_ = p.MarkHidden(r.name)
 	}
 	p.Lookup("init").NoOptDefVal = "true"
 }
 
-// refusedFlag says why it is not there.
-type refusedFlag string
+// refusedFlag says why it is not there; is, if not empty, is the value that says what there is.
+type refusedFlag struct{ is, why string }
 
 func (refusedFlag) String() string { return "" }
 func (refusedFlag) Type() string   { return "value" }
 
 func (r refusedFlag) Set(v string) error {
-	if v == "no" || v == "false" || v == "json-file" || v == "vitrun" { // what there is
+	if r.is != "" && v == r.is {
 		return nil
 	}
-	return errors.New("not supported: " + string(r))
+	return errors.New("not supported: " + r.why)
 }
 
 // finishHost decodes the flags that need it.
@@ -149,7 +148,7 @@ func (f *runFlags) finishHost(cmd *cobra.Command) (err error) {
 // finishSecurity reads a seccomp profile's file, as the client does for Docker.
 func (f *runFlags) finishSecurity() error {
 	for _, opt := range f.host.security {
-		key, value, _ := strings.Cut(opt, "=")
+		key, value := engine.CutSecurityOpt(opt)
 		if key == "seccomp" && value != "unconfined" && value != "builtin" {
 			b, err := os.ReadFile(value)
 			if err != nil {
@@ -222,20 +221,20 @@ func (f *runFlags) finishUlimits() error {
 
 // finishAttach checks --attach; without it all are attached that there are.
 func (f *runFlags) finishAttach() error {
-	for i, s := range f.host.attach {
+	for i, s := range f.Attach {
 		if s = strings.ToLower(s); s != "stdin" && s != "stdout" && s != "stderr" {
-			return fmt.Errorf("invalid argument %q for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", f.host.attach[i])
+			return fmt.Errorf("invalid argument %q for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", f.Attach[i])
 		}
-		f.host.attach[i] = s
+		f.Attach[i] = s
 	}
-	if f.Detach && len(f.host.attach) > 0 {
+	if f.Detach && len(f.Attach) > 0 {
 		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
 	return nil
 }
 
 func (f *runFlags) attaches(stream string) bool {
-	return len(f.host.attach) == 0 || slices.Contains(f.host.attach, stream)
+	return len(f.Attach) == 0 || slices.Contains(f.Attach, stream)
 }
 
 // pairs reads NAME=VALUE.

@@ -139,41 +139,31 @@ func statusText(l *engine.Live) string {
 
 // parseFilters makes one test of all filters: those of one key are alternatives.
 func parseFilters(e *engine.Engine, filters []string) (func(*engine.Live) bool, error) {
-	by := map[string][]string{}
-	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: invalid filter '%s'", f, f)
-		}
-		if !slices.Contains(psFilters, k) {
-			return nil, fmt.Errorf("invalid filter '%s'", k)
-		}
-		by[k] = append(by[k], v)
+	f, err := readFilters(filters, psFilters...)
+	if err != nil {
+		return nil, err
 	}
-	for _, v := range by["status"] {
+	for _, v := range f["status"] {
 		if !slices.Contains([]string{"created", "running", "paused", "exited"}, v) {
 			return nil, fmt.Errorf("invalid filter 'status=%s'", v)
 		}
 	}
-	before, since, err := around(e, by["before"], by["since"])
+	before, since, err := around(e, f["before"], f["since"])
 	if err != nil {
 		return nil, err
 	}
 	return func(l *engine.Live) bool {
-		any := func(key string, f func(v string) bool) bool {
-			return len(by[key]) == 0 || slices.ContainsFunc(by[key], f)
-		}
-		return any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
-			any("name", func(v string) bool { return nameFits(v, l.Name) || nameFits(v, "/"+l.Name) }) &&
-			any("status", func(v string) bool { return v == string(l.State()) }) &&
-			any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
-			!slices.ContainsFunc(by["label"], func(v string) bool { return !hasLabel(l.Config.Labels, v) }) &&
-			any("network", func(v string) bool { return onNetwork(e, l, v) }) &&
-			any("volume", func(v string) bool {
+		return f.any("id", func(v string) bool { return strings.HasPrefix(l.ID, v) }) &&
+			f.any("name", func(v string) bool { return nameFits(v, l.Name) || nameFits(v, "/"+l.Name) }) &&
+			f.any("status", func(v string) bool { return v == string(l.State()) }) &&
+			f.any("exited", func(v string) bool { return l.Status == engine.Exited && v == strconv.Itoa(l.ExitCode) }) &&
+			f.all("label", func(v string) bool { return hasLabel(l.Config.Labels, v) }) &&
+			f.any("network", func(v string) bool { return onNetwork(e, l, v) }) &&
+			f.any("volume", func(v string) bool {
 				return slices.ContainsFunc(l.Mounts, func(m engine.Mount) bool { return v == m.Name || v == m.Destination })
 			}) &&
 			(before.IsZero() || l.Created.Before(before)) && (since.IsZero() || l.Created.After(since)) &&
-			any("ancestor", func(v string) bool {
+			f.any("ancestor", func(v string) bool {
 				return v == l.Config.Image || v+":latest" == l.Config.Image || strings.HasPrefix(strings.TrimPrefix(l.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
 			})
 	}, nil
@@ -319,6 +309,7 @@ func parseTemplate(s string) (*template.Template, error) {
 
 // heads is a row with each field's head: that of the column which shows it, or its name in capitals, as CREATED AT.
 func heads[T any](cols []column[T]) (row T) {
+	camel := regexp.MustCompile("([a-z])([A-Z])")
 	v := reflect.ValueOf(&row).Elem()
 	for i := range v.NumField() {
 		f, name := v.Field(i), v.Type().Field(i).Name
@@ -337,8 +328,6 @@ func heads[T any](cols []column[T]) (row T) {
 	}
 	return row
 }
-
-var camel = regexp.MustCompile("([a-z])([A-Z])")
 
 // nameFits is Docker's test of a filter's value: the name itself, or a regular expression that matches in it.
 func nameFits(value, name string) bool {

@@ -34,6 +34,7 @@ type CreateOptions struct {
 	Tty         bool
 	Interactive bool
 	Detach      bool
+	Attach      []string // stdin, stdout, stderr; none is all, if not Detach
 	AutoRemove  bool
 	HostConfig  HostConfig // Cap*, ReadonlyRootfs, limits, DNS; Binds as on the command line
 
@@ -120,11 +121,13 @@ func newContainer(img store.Image, o CreateOptions) (*Container, error) {
 		return nil, errors.New("no command specified")
 	}
 	c.Path, c.Args = argv[0], argv[1:]
-	attach := !o.Detach
+	attach := func(stream string) bool {
+		return !o.Detach && (len(o.Attach) == 0 || slices.Contains(o.Attach, stream))
+	}
 	c.Config = Config{
 		Hostname: o.Hostname, Domainname: o.Domainname, User: pick(o.User, ic.User), Tty: o.Tty,
-		AttachStdin: attach && o.Interactive, AttachStdout: attach, AttachStderr: attach,
-		OpenStdin: o.Interactive, StdinOnce: attach && o.Interactive,
+		AttachStdin: attach("stdin") && o.Interactive, AttachStdout: attach("stdout"), AttachStderr: attach("stderr"),
+		OpenStdin: o.Interactive, StdinOnce: attach("stdin") && o.Interactive,
 		Env: mergeEnv(ic.Env, o.Env), Cmd: cmd, Entrypoint: entrypoint, Image: o.Image,
 		WorkingDir: pick(o.WorkingDir, ic.WorkingDir), Labels: mergeLabels(ic.Labels, o.Labels),
 		StopSignal: pick(o.StopSignal, ic.StopSignal), StopTimeout: cmp.Or(o.StopTimeout, ic.StopTimeout),

@@ -124,13 +124,20 @@ type isolation struct {
 	appArmor              string
 }
 
+// CutSecurityOpt splits NAME=VALUE, or NAME:VALUE as it was written once.
+func CutSecurityOpt(opt string) (name, value string) {
+	name, value, ok := strings.Cut(opt, "=")
+	if !ok {
+		name, value, _ = strings.Cut(opt, ":")
+	}
+	return name, value
+}
+
 // isolation reads SecurityOpt; a seccomp profile is there as JSON.
 func (h *HostConfig) isolation() (s isolation, err error) {
 	for _, opt := range h.SecurityOpt {
-		key, value, ok := strings.Cut(opt, "=")
-		if !ok {
-			key, value, ok = strings.Cut(opt, ":")
-		}
+		key, value := CutSecurityOpt(opt)
+		ok := key != opt
 		switch {
 		case !ok && key == "no-new-privileges":
 			s.noNewPrivs = true
@@ -267,11 +274,9 @@ func hostDevices(from, to string) (out []specs.LinuxDevice) {
 	return out
 }
 
-var deviceRule = regexp.MustCompile(`^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$`)
-
 // parseDeviceRule reads 'c 10:200 rwm'; * is any number.
 func parseDeviceRule(s string) (r specs.LinuxDeviceCgroup, err error) {
-	m := deviceRule.FindStringSubmatch(s)
+	m := regexp.MustCompile(`^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$`).FindStringSubmatch(s) // not at every start of a program
 	if m == nil {
 		return r, fmt.Errorf("invalid device cgroup format '%s'", s)
 	}

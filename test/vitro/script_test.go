@@ -49,6 +49,12 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "cgroup1" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return testenv.CgroupV1.Probe() == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"registry": cmdRegistry, "debian": cmdDebian, "status": cmdStatus, "killmonitor": cmdKillMonitor,
 		},
