@@ -15,7 +15,7 @@ import (
 // do runs a verb in this process; what it prints and its error.
 func do(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := newRoot(&app{})
+	cmd := newRoot(&app{}, nil)
 	var out bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
