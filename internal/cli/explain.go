@@ -124,6 +124,7 @@ func (a *app) names() map[string]string {
 }
 
 func (a *app) seen() *sight {
+	allProcessors() // what reads the machine reads it side by side
 	s := &sight{root: a.root}
 	names := a.names()
 	for _, root := range []string{filepath.Join(a.runRoot, "runtime"), vitrunRoot} {
