@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -295,11 +294,12 @@ func (b *bench) networkConnect(ctx context.Context, t *table) error {
 	}{{"vitro", b.vitroHost}, {"docker", b.dockerHost}} {
 		h, err := p.host(ctx)
 		var c *netns
+		var l backlog
 		if err == nil {
 			c, err = b.container(h, "-p", "8080:80")
 		}
 		if err == nil {
-			err = b.accept(c, 80)
+			l, err = b.listen(c, 80)
 		}
 		if err != nil {
 			missing = append(missing, result{name: p.name, err: err})
@@ -307,34 +307,41 @@ func (b *bench) networkConnect(ctx context.Context, t *table) error {
 		}
 		steps = append(steps, step{name: p.name, do: func(int) error {
 			return h.lan.do(func() error { return connect(netip.MustParseAddrPort(hostIP+":8080"), connections) })
-		}})
+		}, undo: func(int) error { return l.clear() }})
 	}
 	t.fill(b.raceSteps(ctx, steps), missing)
 	return nil
 }
 
-// accept takes connections in a namespace, and closes each when the client does.
-func (b *bench) accept(n *netns, port int) error {
-	return n.do(func() error {
-		l, err := net.Listen("tcp4", ":"+strconv.Itoa(port))
+// A backlog is a socket that listens and keeps the connections of a round, so that no server is woken while they are counted.
+type backlog int
+
+// listen opens a backlog in a namespace.
+func (b *bench) listen(n *netns, port int) (l backlog, err error) {
+	return l, n.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}
-		b.undo = append(b.undo, func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					c.Read(make([]byte, 1))
-					c.Close()
-				}()
-			}
-		}()
-		return nil
+		l = backlog(fd)
+		b.undo = append(b.undo, func() { unix.Close(fd) })
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
+			return err
+		}
+		return unix.Listen(fd, connections)
 	})
+}
+
+// clear takes the connections of a round, which must all be there, and closes them.
+func (l backlog) clear() error {
+	for i := range connections {
+		fd, _, err := unix.Accept4(int(l), unix.SOCK_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i+1, connections, err)
+		}
+		unix.Close(fd)
+	}
+	return nil
 }
 
 // connect opens connections by bare system calls, and ends each by a reset, so that none waits for its time.
