@@ -68,10 +68,10 @@ func chains() []chainDef {
 		{
 			"guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
 			[]ruleDef{
-				rule("iifname != @bridges accept", "not our traffic", iifNotIn("bridges"), accept),
-				rule("ip daddr 127.0.0.0/8 drop", "route_localnet is on there (CVE-2020-8558)",
-					v4, addr(daddr4), masked(8), is(127, 0, 0, 0), drop),
-				rule("ip saddr 127.0.0.0/8 drop", "so it lets 127.0.0.2 in as a source, too", v4, addr(saddr4), masked(8), is(127, 0, 0, 0), drop),
+				rule("ip daddr 127.0.0.0/8 iifname @bridges drop", "route_localnet is on there (CVE-2020-8558)",
+					v4, addr(daddr4), masked(8), is(127, 0, 0, 0), iifIn("bridges"), drop),
+				rule("ip saddr 127.0.0.0/8 iifname @bridges drop", "so it lets 127.0.0.2 in as a source, too",
+					v4, addr(saddr4), masked(8), is(127, 0, 0, 0), iifIn("bridges"), drop),
 			},
 		},
 		{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, append([]ruleDef{
@@ -85,6 +85,8 @@ func chains() []chainDef {
 		{
 			"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
 			[]ruleDef{
+				rule(`iifname != "" iifname != @bridges accept`, "from elsewhere: keeps its address",
+					meta(expr.MetaKeyIIFNAME, 0), isNot(make([]byte, 16)...), notIn("bridges"), accept),
 				rule("ct status dnat ip saddr . oifname @subnets4 masquerade", "hairpin: the answer has to come back through us",
 					v4, ctDNAT, addr(saddr4), meta(expr.MetaKeyOIFNAME, 1), in("subnets4"), masquerade),
 				rule("ct status dnat ip6 saddr . oifname @subnets6 masquerade", "hairpin",
@@ -106,7 +108,6 @@ func chains() []chainDef {
 		},
 		{
 			name: "entering", rules: []ruleDef{
-				rule("ct state established,related accept", "", ctState, accept),
 				rule("oifname @internal drop", "no way in", oifIn("internal"), drop),
 				rule("ct status dnat accept", "published ports", ctDNAT, accept),
 				rule("drop", "from outside and from other networks", drop),
@@ -127,6 +128,7 @@ func chains() []chainDef {
 			"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
 			[]ruleDef{ // what is neither from nor to a bridge is not our traffic
 				rule("iifname @bridges goto leaving", "from a container", iifIn("bridges"), gotoChain("leaving")),
+				rule("ct state established,related accept", "answers, and what goes on", ctState, accept),
 				rule("oifname @bridges goto entering", "to a container", oifIn("bridges"), gotoChain("entering")),
 			},
 		},
@@ -173,6 +175,10 @@ func lookupMap(set string) []expr.Any {
 // is compares register 0.
 func is(b ...byte) []expr.Any {
 	return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: b}}
+}
+
+func isNot(b ...byte) []expr.Any {
+	return []expr.Any{&expr.Cmp{Op: expr.CmpOpNeq, Register: reg(0), Data: b}}
 }
 
 // masked keeps the first bits of an IPv4 address in register 0.
