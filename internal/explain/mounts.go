@@ -44,7 +44,7 @@ type Mounts struct {
 
 // Root is how "/" came about.
 type Root struct {
-	Entry   string  // pivot_root, move, chroot, host, …: see entry
+	Entry   string  // pivot_root, move, chroot, host, …: see machine.entry
 	Why     string  // what says so
 	Type    string  // file system
 	Layers  []Layer `json:",omitempty"` // topmost first
@@ -313,7 +313,7 @@ func (m *machine) entry(t *target, root *Mount) (entry, why string) {
 	case !ok:
 		return "pivot_root or move", "its root is a mount of its own namespace; this kernel (before 6.8) does not tell more"
 	case depth > 1:
-		return "chroot", "its root was moved over the host's, which is still below it (--no-pivot)"
+		return "move", "its root was moved over the host's, which is still below it (--no-pivot)"
 	}
 	return "pivot_root", "its root is the root of its mount namespace; nothing is below it"
 }

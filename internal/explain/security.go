@@ -96,7 +96,10 @@ func (j *judge) namespaces() {
 		case m.Root.Entry == "host":
 			j.add(j.worse(Critical, High), "It has the host's file tree as its own.", "give it a root file system")
 		case m.Root.Entry == "chroot" && j.has("SYS_CHROOT"):
-			j.add(j.worse(Critical, Medium), "It was put into its root by chroot alone, and leaves it with a second chroot: the old root is still there.", "--cap-drop SYS_CHROOT, or leave out vitrun's --no-pivot")
+			j.add(j.worse(Critical, Medium), "It was put into its root by chroot alone, and leaves it with a second chroot: the old root is still there.",
+				"--cap-drop SYS_CHROOT, or a mount namespace (config.json: linux.namespaces)")
+		case m.Root.Entry == "move" && j.holds("SYS_ADMIN"):
+			j.add(j.worse(Critical, Medium), "The host's root is still mounted below its own: it can unmount that and be there.", "leave out vitrun's --no-pivot")
 		}
 	}
 }
@@ -105,7 +108,13 @@ func (j *judge) namespaces() {
 // for nothing that belongs to the host.
 func (j *judge) has(name string) bool {
 	c := j.f.Capabilities
-	if c == nil || c.UserNS {
+	return c != nil && !c.UserNS && j.holds(name)
+}
+
+// holds is has for what belongs to its user namespace.
+func (j *judge) holds(name string) bool {
+	c := j.f.Capabilities
+	if c == nil {
 		return false
 	}
 	set := c.Sets.Permitted

@@ -303,6 +303,29 @@ func fixed() *Facts {
 	}
 }
 
+// How a process came to its root decides which capability leads out of it.
+func TestRootFindings(t *testing.T) {
+	for _, c := range []struct{ entry, capability, closed string }{
+		{"chroot", "SYS_CHROOT", "--cap-drop SYS_CHROOT, or a mount namespace (config.json: linux.namespaces)"},
+		{"chroot", "SYS_ADMIN", ""},
+		{"move", "SYS_ADMIN", "leave out vitrun's --no-pivot"},
+		{"move", "SYS_CHROOT", ""},
+		{"pivot_root", "SYS_CHROOT", ""},
+		{"host", "KILL", "give it a root file system"},
+	} {
+		f := &Facts{Namespaces: []Namespace{{Kind: "mnt"}}, Mounts: &Mounts{Root: Root{Entry: c.entry}}, Capabilities: &Capabilities{Sets: CapSets{Permitted: setOf(c.capability)}}}
+		closed := ""
+		for _, one := range findings(f) {
+			if strings.Contains(one.What, "root is still") || strings.Contains(one.What, "old root") || strings.Contains(one.What, "file tree") {
+				closed = one.Flag
+			}
+		}
+		if closed != c.closed {
+			t.Errorf("%s with %s: %q, want %q", c.entry, c.capability, closed, c.closed)
+		}
+	}
+}
+
 func TestGolden(t *testing.T) {
 	f := fixed()
 	f.Security = findings(f)
