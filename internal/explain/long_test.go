@@ -2,11 +2,17 @@ package explain
 
 import (
 	"bufio"
+	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"vitro/internal/testenv"
@@ -57,6 +63,46 @@ func TestManyGroups(t *testing.T) {
 		}
 	}
 	t.Error("caps does not list " + strconv.Itoa(pid))
+}
+
+// Of many routes some are read, and it is said that there are more.
+func TestManyRoutes(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	ns, err := netns.GetFromPid(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxRoutes + 1 {
+		dst := &net.IPNet{IP: net.IPv4(10, byte(i>>8), byte(i), 0), Mask: net.CIDRMask(24, 32)}
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: 1, Dst: dst}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := Gather(Options{PID: cmd.Process.Pid, Views: []string{"network"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(f.Network.Routes); n != maxRoutes {
+		t.Errorf("%d routes, want %d", n, maxRoutes)
+	}
+	if want := "routes: 5000 were read, there are more"; !slices.Contains(f.Network.Notes, want) || !strings.Contains(f.Text(Page{Rows: 40}), want) {
+		t.Errorf("notes: %q, want %q, in the text too", f.Network.Notes, want)
+	}
 }
 
 // waiting starts the test program with a variable that has it wait, and gives its pid when it says that it does.

@@ -102,7 +102,9 @@ func (m *machine) network(t *target) *Network {
 	for _, l := range links {
 		n.Links = append(n.Links, newLink(l, addrs))
 	}
-	n.Routes = routes(in, links, nil)
+	if to, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE); err == nil {
+		n.Routes = n.routes(to, links, nil)
+	}
 	if !n.Host {
 		n.Inside = ownRules(fd)
 		m.outside(t, n, in, links, fd)
@@ -129,34 +131,50 @@ func newLink(l netlink.Link, addrs map[int][]string) Link {
 	return Link{Index: a.Index, Name: a.Name, Type: l.Type(), MAC: a.HardwareAddr.String(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Addresses: addrs[a.Index]}
 }
 
-// routes lists the main table, or of it what leads to one of the addresses.
-func routes(h *netlink.Handle, links []netlink.Link, to []netip.Addr) (out []Route) {
-	list, _ := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+// maxRoutes bounds what is read of a namespace's routes: a container may have made any number.
+const maxRoutes = 5000
+
+// routes lists the main table, or of it what leads to one of the addresses. It closes the handle, as it may leave its answer unread.
+func (n *Network) routes(h *netlink.Handle, links []netlink.Link, to []netip.Addr) (out []Route) {
+	defer h.Close()
 	name := map[int]string{}
 	for _, l := range links {
 		name[l.Attrs().Index] = l.Attrs().Name
 	}
-	for _, r := range list {
+	main := &netlink.Route{Table: unix.RT_TABLE_MAIN}
+	err := h.RouteListFilteredIter(netlink.FAMILY_ALL, main, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
 		whole := r.Dst == nil || r.Dst.IP.IsUnspecified() && isZeroMask(r.Dst)
 		if to != nil && (whole || !slices.ContainsFunc(to, func(a netip.Addr) bool { return r.Dst.Contains(a.AsSlice()) })) {
-			continue
+			return true
 		}
-		one := Route{To: "default", Link: name[r.LinkIndex], Scope: r.Scope.String()}
-		if !whole {
-			one.To = r.Dst.String()
+		if len(out) == maxRoutes {
+			n.note("routes: %d were read, there are more", maxRoutes)
+			return false
 		}
-		if r.Gw != nil {
-			one.Via = r.Gw.String()
-		}
-		if r.Src != nil {
-			one.From = r.Src.String()
-		}
-		if len(r.MultiPath) > 0 {
-			one.Via = fmt.Sprintf("%d next hops", len(r.MultiPath))
-		}
-		out = append(out, one)
+		out = append(out, newRoute(r, whole, name[r.LinkIndex]))
+		return true
+	})
+	if err != nil {
+		n.note("routes: %v", err)
 	}
 	return out
+}
+
+func newRoute(r netlink.Route, whole bool, link string) Route {
+	one := Route{To: "default", Link: link, Scope: r.Scope.String()}
+	if !whole {
+		one.To = r.Dst.String()
+	}
+	if r.Gw != nil {
+		one.Via = r.Gw.String()
+	}
+	if r.Src != nil {
+		one.From = r.Src.String()
+	}
+	if len(r.MultiPath) > 0 {
+		one.Via = fmt.Sprintf("%d next hops", len(r.MultiPath))
+	}
+	return one
 }
 
 func isZeroMask(n *net.IPNet) bool { ones, _ := n.Mask.Size(); return ones == 0 }
@@ -177,7 +195,9 @@ func (m *machine) outside(t *target, n *Network, in *netlink.Handle, links []net
 	if len(w.addrs) == 0 {
 		return
 	}
-	n.HostRoutes = routes(host, hostLinks, w.addrs)
+	if to, err := netlink.NewHandle(unix.NETLINK_ROUTE); err == nil {
+		n.HostRoutes = n.routes(to, hostLinks, w.addrs)
+	}
 	n.Forwarding = map[string]bool{"ipv4": sysctl("net/ipv4/ip_forward"), "ipv6": sysctl("net/ipv6/conf/all/forwarding")}
 	m.firewall(n, w)
 }
