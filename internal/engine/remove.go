@@ -13,13 +13,14 @@ func (e *Engine) remove(c *Container) error {
 	return errors.Join(e.detach(c.ID), e.erase(c))
 }
 
-// erase is remove for a container that is off its networks.
+// erase is remove for a container that is off its networks. Its record goes before its name: what is killed in between leaves no
+// container that has lost its name, but a folder without a record, which List, or who wants the name, clears away.
 func (e *Engine) erase(c *Container) error {
-	err := e.runtime().Delete(c.ID, true)
+	err := errors.Join(e.runtime().Delete(c.ID, true), os.RemoveAll(e.runDir(c.ID)), ignoreMissing(os.Remove(e.dir(c.ID, recordName))))
 	if c.Name != "" {
 		e.unlink(c.Name, c.ID)
 	}
-	return errors.Join(err, os.RemoveAll(e.runDir(c.ID)), ignoreMissing(os.Remove(e.dir(c.ID, recordName))), os.RemoveAll(e.dir(c.ID)))
+	return errors.Join(err, os.RemoveAll(e.dir(c.ID)))
 }
 
 // removeAll also removes the anonymous volumes, if asked to.
