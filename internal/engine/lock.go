@@ -21,6 +21,31 @@ func (e *Engine) lock(id string, wait time.Duration) (*os.File, error) {
 	return flock(e.dir(id, "lock"), syscall.LOCK_EX, wait)
 }
 
+// seize takes the lock of a container that does not run. One that runs, now or when whoever has the lock has started it, is handed to
+// running, which tells whether to wait for its end; else there is no lock and no error.
+func (e *Engine) seize(l *Live, running func(*Live) (wait bool, err error)) (*Live, *os.File, error) {
+	for end := time.Now().Add(30 * time.Second); ; {
+		if l.Status == Running {
+			if wait, err := running(l); !wait || err != nil {
+				return l, nil, err
+			}
+		}
+		lock, err := e.lock(l.ID, 200*time.Millisecond) // its monitor gives it up when it has noted the end
+		if err == nil {
+			return l, lock, nil
+		}
+		if !errors.Is(err, errBusy) || time.Now().After(end) {
+			return nil, nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
+		}
+		if now, err := e.look(l.ID); err == nil {
+			l = now
+		}
+	}
+}
+
+// leave is for seize: who runs is let run.
+func leave(*Live) (bool, error) { return false, nil }
+
 // newLock makes the lock of a container that is being made.
 func (e *Engine) newLock(id string) (*os.File, error) {
 	f, err := os.OpenFile(e.dir(id, "lock"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

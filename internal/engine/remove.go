@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 )
 
 // remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
@@ -45,20 +44,17 @@ func (e *Engine) Remove(ref string, force, volumes bool) error {
 	if err != nil {
 		return err
 	}
-	if l.Status == Running {
+	l, lock, err := e.seize(l, func(l *Live) (bool, error) {
 		if !force {
-			return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+l.Name)
+			return false, fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+l.Name)
 		}
-		if err := e.kill(l, sigkill); err != nil {
-			return err
-		}
-	}
-	lock, err := e.lock(l.ID, 30*time.Second) // its monitor gives it up when it has noted the end
+		return true, e.kill(l, sigkill)
+	})
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil // removed meanwhile, by --rm
 	case err != nil:
-		return fmt.Errorf("container %s: %w", shortID(l.ID), err)
+		return err
 	}
 	defer lock.Close()
 	return e.removeAll(l.Container, volumes || l.HostConfig.AutoRemove)

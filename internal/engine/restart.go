@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"time"
 
 	"vitro/internal/monitor"
 )
@@ -14,12 +13,12 @@ import (
 // StartAgain starts a container that was made by Create before and does not run. The client is nil if it runs already.
 func (e *Engine) StartAgain(ref string, o StartOptions) (*Live, *monitor.Client, error) {
 	l, err := e.Find(ref)
-	if err != nil || l.Status == Running {
-		return l, nil, err
-	}
-	lock, err := e.lock(l.ID, 30*time.Second)
 	if err != nil {
-		return nil, nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
+		return nil, nil, err
+	}
+	l, lock, err := e.seize(l, leave)
+	if err != nil || lock == nil {
+		return l, nil, err
 	}
 	fail := func(err error) (*Live, *monitor.Client, error) {
 		lock.Close()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +68,8 @@ func (e *Engine) OpenView(ref string) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.Status == Running {
+	l, lock, err := e.seize(l, leave) // or somebody starts it meanwhile
+	if err == nil && lock == nil {
 		fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", l.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			return &View{Root: os.NewFile(uintptr(fd), "/"), c: l.Container}, nil
@@ -77,10 +77,12 @@ func (e *Engine) OpenView(ref string) (*View, error) {
 		if l, err = e.Find(l.ID); err != nil || l.Status == Running {
 			return nil, fmt.Errorf("root of container %s: %w", ref, err)
 		}
+		if l, lock, err = e.seize(l, leave); err == nil && lock == nil {
+			err = fmt.Errorf("container %s: %w", shortID(l.ID), errBusy) // it starts and ends faster than one can look
+		}
 	}
-	lock, err := e.lock(l.ID, 30*time.Second) // or somebody starts it meanwhile
 	if err != nil {
-		return nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
+		return nil, err
 	}
 	v := &View{c: l.Container, lock: lock}
 	if err := e.mountView(v, l.Container); err != nil {
