@@ -329,7 +329,11 @@ func networkReconcileCmd(a *app) *cobra.Command {
 				fmt.Fprintln(cmd.ErrOrStderr(), "vitro: warning: "+w)
 			}
 			if err == nil && len(r.Changes) == 0 && !quiet {
-				fmt.Fprintf(cmd.OutOrStdout(), "nothing to do: %d endpoints as they should be\n", r.Kept)
+				as := "endpoints as they should be"
+				if r.Kept == 1 {
+					as = "endpoint as it should be"
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "nothing to do:", r.Kept, as)
 			}
 			return err
 		},
