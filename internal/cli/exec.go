@@ -60,6 +60,7 @@ func execCmd(a *app) *cobra.Command {
 	p.BoolVarP(&detach, "detach", "d", false, "Detached mode: run command in the background")
 	p.BoolVarP(&interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
 	p.BoolVarP(&o.Tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	p.BoolVar(&o.Privileged, "privileged", false, "Give extended privileges to the command")
 	p.StringArrayVarP(&env, "env", "e", nil, "Set environment variables")
 	p.StringArrayVar(&envFiles, "env-file", nil, "Read in a file of environment variables")
 	p.StringVarP(&o.WorkingDir, "workdir", "w", "", "Working directory inside the container")

@@ -23,11 +23,12 @@ type ExecOptions struct {
 	User       string
 	WorkingDir string
 	Tty        bool
+	Privileged bool
 	Console    [2]uint // rows, columns
 }
 
-// ExecProcess is the process that exec runs in a container: the container's own with other arguments. The user is looked
-// up through the root folder of the running container.
+// ExecProcess is the process that exec runs in a container: the container's own with other arguments, and with o.Privileged all
+// capabilities. The user is looked up through the root folder of the running container.
 func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, error) {
 	l, err := e.Find(ref)
 	if err != nil {
@@ -51,17 +52,27 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 	if err != nil {
 		return nil, nil, err
 	}
-	caps, err := capabilities(l.HostConfig.CapAdd, l.HostConfig.CapDrop)
+	p, err := e.runtime().Process(l.ID) // with its limits, no_new_privs and AppArmor profile
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("container %s: %w", shortID(l.ID), err)
+	}
+	var caps []string
+	if p.Capabilities != nil {
+		caps = p.Capabilities.Bounding
+	}
+	if o.Privileged {
+		if caps, err = capabilities([]string{"ALL"}, nil); err != nil {
+			return nil, nil, err
+		}
+		if p.ApparmorProfile != "" {
+			p.ApparmorProfile = unconfined
+		}
 	}
 	config := l.Config
 	config.Tty = o.Tty
 	config.Env = mergeEnv(config.Env, o.Env)
-	p := &specs.Process{
-		Terminal: o.Tty, User: u, Args: slices.Clone(o.Cmd), Env: processEnv(&config, home),
-		Cwd: pick(o.WorkingDir, pick(l.Config.WorkingDir, "/")), Capabilities: processCaps(u, caps),
-	}
+	p.Terminal, p.User, p.Args, p.Env = o.Tty, u, slices.Clone(o.Cmd), processEnv(&config, home)
+	p.Cwd, p.Capabilities, p.ConsoleSize = pick(o.WorkingDir, pick(l.Config.WorkingDir, "/")), processCaps(u, caps), nil
 	if o.Tty && o.Console[0] != 0 {
 		p.ConsoleSize = &specs.Box{Height: o.Console[0], Width: o.Console[1]}
 	}
