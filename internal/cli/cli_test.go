@@ -50,11 +50,11 @@ func TestTable(t *testing.T) {
 		{false, `{{json .Names}}`, "\"x\"\n"},
 	} {
 		var b bytes.Buffer
-		if err := printPS(&b, rows, c.quiet, c.format); err != nil || b.String() != c.want {
+		if err := printPS(&b, rows, c.quiet, false, c.format); err != nil || b.String() != c.want {
 			t.Errorf("%s: %v\n%s", c.format, err, b.String())
 		}
 	}
-	if err := printPS(&bytes.Buffer{}, rows, false, "{{.Nope}}"); err == nil {
+	if err := printPS(&bytes.Buffer{}, rows, false, false, "{{.Nope}}"); err == nil {
 		t.Error("an unknown field was printed")
 	}
 	if _, err := parseFilters(nil, []string{"colour=red"}); err == nil || err.Error() != "invalid filter 'colour=red'" && err.Error() != "invalid filter 'colour'" {

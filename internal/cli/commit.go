@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"vitro/internal/engine"
+	"vitro/internal/image"
 )
 
 // interruptible ends with the first signal that asks vitro to end, so that what is paused goes on and what is staged goes.
@@ -128,6 +129,7 @@ func writeOut(cmd *cobra.Command, what, output string, f func(ctx context.Contex
 
 func importCmd(a *app) *cobra.Command {
 	var o engine.ImportOptions
+	var platform string
 	cmd := &cobra.Command{
 		Use: "import [OPTIONS] FILE|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image", Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -148,6 +150,13 @@ func importCmd(a *app) *cobra.Command {
 				return err
 			}
 			o.Ref = strings.Join(args[1:], "")
+			if platform != "" {
+				p, err := image.ParsePlatform(platform)
+				if err != nil {
+					return err
+				}
+				o.Platform = &p
+			}
 			o.Message = pick(o.Message, "Imported from -")
 			id, err := e.Import(cmd.Context(), in, o)
 			if err == nil {
@@ -158,5 +167,6 @@ func importCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVarP(&o.Changes, "change", "c", nil, "Apply Dockerfile instruction to the created image")
 	cmd.Flags().StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
+	cmd.Flags().StringVar(&platform, "platform", "", "Set platform of the image: OS/ARCH[/VARIANT]")
 	return cmd
 }

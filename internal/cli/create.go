@@ -103,6 +103,7 @@ func startCmd(a *app) *cobra.Command {
 	p.BoolVarP(&attach, "attach", "a", false, "Attach STDOUT/STDERR and forward signals")
 	p.BoolVarP(&interactive, "interactive", "i", false, "Attach container's STDIN")
 	p.StringVar(&keys, "detach-keys", defaultDetachKeys, "Override the key sequence for detaching a container")
+	refuse(p, refused{"checkpoint", "", "checkpoints are not"}, refused{"checkpoint-dir", "", "checkpoints are not"})
 	return cmd
 }
 

@@ -73,43 +73,7 @@ func (f *runFlags) addHostFlags(p *pflag.FlagSet) {
 	p.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
 	p.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
 	p.StringArrayVarP(&f.Attach, "attach", "a", nil, "Attach to STDIN, STDOUT or STDERR")
-	refuseFlags(p)
-}
-
-// refuseFlags are Docker's that vitro does not have: they are named, not unknown.
-func refuseFlags(p *pflag.FlagSet) {
-	for _, r := range []struct{ name, is, why string }{
-		{"restart", "no", "there is no daemon that could; systemd can run `vitro run` as a service"},
-		{"init", "false", "give the image an init of its own (tini)"},
-		{"gpus", "", "give the devices by --device"},
-		{"runtime", "vitrun", "the runtime is vitrun"},
-		{"isolation", "default", "that is Windows'"},
-		{"storage-opt", "", "the root file system has no limit of its own"},
-		{"log-driver", "json-file", "the log is json-file's"},
-		{"log-opt", "", "the log is json-file's, and rotates"},
-		{"health-cmd", "", "health checks are not run"},
-		{"blkio-weight", "0", "limits of block devices are not"},
-		{"device-read-bps", "", "limits of block devices are not"},
-		{"device-write-bps", "", "limits of block devices are not"},
-		{"link", "", "containers of one network have each other's names"},
-	} {
-		p.Var(refusedFlag{r.is, r.why}, r.name, "")
-		_ = p.MarkHidden(r.name)
-	}
-	p.Lookup("init").NoOptDefVal = "true"
-}
-
-// refusedFlag says why it is not there; is, if not empty, is the value that says what there is.
-type refusedFlag struct{ is, why string }
-
-func (refusedFlag) String() string { return "" }
-func (refusedFlag) Type() string   { return "value" }
-
-func (r refusedFlag) Set(v string) error {
-	if r.is != "" && v == r.is {
-		return nil
-	}
-	return errors.New("not supported: " + r.why)
+	refuse(p, refusedOfRun...)
 }
 
 // finishHost decodes the flags that need it.

@@ -27,6 +27,7 @@ func imageCmd(a *app) *cobra.Command {
 	inspect.Use, inspect.Short = "inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images"
 	_ = inspect.Flags().Set("type", "image")
 	inspect.Flags().Lookup("type").Hidden = true
+	inspect.Flags().Lookup("size").Hidden = true
 	return group("image", "Manage images", as("ls", []string{"list"}, imagesCmd(a)), as("rm", []string{"remove"}, rmiCmd(a)), inspect,
 		historyCmd(a), importCmd(a), loadCmd(a), saveCmd(a), pullCmd(a), pushCmd(a), tagCmd(a), imagePruneCmd(a))
 }
@@ -135,9 +136,20 @@ func historyRows(e *engine.Engine, img store.Image, human, noTrunc bool) (rows [
 
 func imagePruneCmd(a *app) *cobra.Command {
 	var all, force bool
+	var filter []string
 	cmd := &cobra.Command{
 		Use: "prune [OPTIONS]", Short: "Remove unused images", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := readFilters(filter, "until", "label", "label!", "dangling")
+			if err != nil {
+				return err
+			}
+			dangling, set, err := f.truth("dangling")
+			if err != nil {
+				return err
+			}
+			all = all || set && !dangling
+			delete(f, "dangling")
 			warning := "WARNING! This will remove all dangling images."
 			if all {
 				warning = "WARNING! This will remove all images without at least one container associated to them."
@@ -149,18 +161,23 @@ func imagePruneCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			gone, bytes, err := pruneImages(e, all)
+			keep, err := imageFilter(e, f)
+			if err != nil {
+				return err
+			}
+			gone, bytes, err := pruneImages(e, all, keep)
 			printPruned(cmd, "Deleted Images:", gone, bytes)
 			return err
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all unused images, not just dangling ones")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	cmd.Flags().StringArrayVar(&filter, "filter", nil, "Provide filter values: until, label, label!, dangling")
 	return cmd
 }
 
-// pruneImages removes what has no name (or, with all, anything) and is used by no container.
-func pruneImages(e *engine.Engine, all bool) (gone []string, bytes int64, err error) {
+// pruneImages removes what has no name (or, with all, anything), fits, and is used by no container.
+func pruneImages(e *engine.Engine, all bool, fits func(store.Image) bool) (gone []string, bytes int64, err error) {
 	images, err := e.Store.Images()
 	if err != nil {
 		return nil, 0, err
@@ -179,7 +196,7 @@ func pruneImages(e *engine.Engine, all bool) (gone []string, bytes int64, err er
 	}
 	for _, img := range images {
 		used := slices.ContainsFunc(containers, func(l *engine.Live) bool { return l.ImageID == img.ID.String() })
-		if used || !all && len(img.RepoTags) > 0 {
+		if used || !all && len(img.RepoTags) > 0 || !fits(img) {
 			continue
 		}
 		refs := img.RepoTags

@@ -144,6 +144,10 @@ func pullCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	cmd.Flags().StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	refuse(cmd.Flags(), refused{"disable-content-trust", "true", noTrust})
+	cmd.Flags().VarP(refusedFlag{"false", "name each tag"}, "all-tags", "a", "")
+	all := cmd.Flags().Lookup("all-tags")
+	all.Hidden, all.NoOptDefVal = true, "true"
 	return cmd
 }
 
@@ -213,6 +217,7 @@ func rmiCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force removal of the image")
+	cmd.Flags().Bool("no-prune", false, "Do not delete untagged parents (an image of vitro's has none)")
 	return cmd
 }
 
@@ -341,6 +346,7 @@ func imageFilter(e *engine.Engine, f filters) (func(store.Image) bool, error) {
 		at := createdAt(img)
 		return (!set || dangling == (len(img.RepoTags) == 0)) &&
 			f.all("label", func(v string) bool { return hasLabel(img.Config.Config.Labels, v) }) &&
+			f.all("label!", func(v string) bool { return !hasLabel(img.Config.Config.Labels, v) }) &&
 			(before.IsZero() || at.Before(before)) && (since.IsZero() || at.After(since))
 	}, nil
 }

@@ -17,10 +17,11 @@ import (
 
 func inspectCmd(a *app) *cobra.Command {
 	var format, kind string
+	var size bool
 	cmd := &cobra.Command{
-		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers, images and networks", Args: needArgs(1),
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers, images, networks and volumes", Args: needArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains([]string{"", "container", "image", "network"}, kind) {
+			if !slices.Contains([]string{"", "container", "image", "network", "volume"}, kind) {
 				return fmt.Errorf("%q is not a valid value for --type", kind)
 			}
 			e, err := a.open()
@@ -29,7 +30,7 @@ func inspectCmd(a *app) *cobra.Command {
 			}
 			found, failed := []any{}, error(nil)
 			for _, ref := range args {
-				v, err := inspect(cmd.Context(), e, ref, kind)
+				v, err := inspect(cmd.Context(), e, ref, kind, size)
 				if err != nil {
 					failed = err
 					break
@@ -40,30 +41,41 @@ func inspectCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
-	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container, image or network")
+	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container, image, network or volume")
+	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
 	return cmd
 }
 
-func inspect(ctx context.Context, e *engine.Engine, ref, kind string) (any, error) {
+func inspect(ctx context.Context, e *engine.Engine, ref, kind string, size bool) (any, error) {
 	if kind == "" || kind == "container" {
 		l, err := e.Find(ref)
 		if err == nil {
-			return e.Inspect(l), nil
+			in := e.Inspect(l)
+			if size {
+				rw, root := e.Sizes(l.Container)
+				in.SizeRw, in.SizeRootFs = &rw, &root
+			}
+			return in, nil
 		}
 		if kind == "container" || !errors.Is(err, engine.ErrNotFound) {
 			return nil, err
 		}
 	}
 	img, err := e.Store.Resolve(ref)
-	if err == nil && kind != "network" {
+	if err == nil && (kind == "" || kind == "image") {
 		return e.InspectImage(img), nil
 	}
-	if kind != "image" {
+	if kind == "" || kind == "network" {
 		m, err := e.Networks()
 		if err != nil {
 			return nil, err
 		}
 		if v, err := inspectNetwork(ctx, m, ref); err == nil || kind == "network" {
+			return v, err
+		}
+	}
+	if kind == "" || kind == "volume" {
+		if v, err := e.Volume(ref); err == nil || kind == "volume" {
 			return v, err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"vitro/internal/engine"
-	"vitro/internal/monitor"
 )
 
 func stopCmd(a *app) *cobra.Command {
@@ -71,50 +70,6 @@ func rmCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
 	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
-	return cmd
-}
-
-func logsCmd(a *app) *cobra.Command {
-	var follow, times bool
-	var tail string
-	cmd := &cobra.Command{
-		Use: "logs [OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			l, err := e.Find(args[0])
-			if err != nil {
-				return err
-			}
-			o := monitor.ReadOptions{Tail: -1}
-			if tail != "all" {
-				if _, err := fmt.Sscanf(tail, "%d", &o.Tail); err != nil {
-					return fmt.Errorf("invalid value for \"tail\": %s", tail)
-				}
-			}
-			if follow {
-				o.Follow = func() bool {
-					l, err := e.Find(l.ID)
-					return err == nil && l.Status == engine.Running
-				}
-			}
-			return monitor.ReadLog(e.LogPath(l.ID), o, func(en monitor.Entry) error {
-				w := os.Stdout
-				if en.Stream == "stderr" {
-					w = os.Stderr
-				}
-				if times {
-					en.Log = en.Time.Format("2006-01-02T15:04:05.000000000Z07:00") + " " + en.Log
-				}
-				_, err := w.WriteString(en.Log)
-				return err
-			})
-		},
-	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "Follow log output")
-	cmd.Flags().StringVarP(&tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
-	cmd.Flags().BoolVarP(&times, "timestamps", "t", false, "Show timestamps")
+	refuse(cmd.Flags(), refused{"link", "false", "containers of one network have each other's names"})
 	return cmd
 }

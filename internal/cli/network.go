@@ -68,6 +68,8 @@ func networkCreateCmd(a *app) *cobra.Command {
 	p.StringArrayVar(&s.aux, "aux-address", nil, "Auxiliary IPv4 or IPv6 addresses used by others: NAME=ADDRESS")
 	p.StringArrayVarP(&opts, "opt", "o", nil, "Set driver specific options")
 	p.StringArrayVar(&labels, "label", nil, "Set metadata on a network")
+	p.BoolVar(&o.Attachable, "attachable", false, "Enable manual container attachment (which networks of one host always have)")
+	refuse(p, refusedOfNetwork...)
 	return cmd
 }
 
@@ -293,6 +295,8 @@ func networkConnectCmd(a *app) *cobra.Command {
 	p.StringVar(&ip, "ip", "", "IPv4 address (e.g., \"172.30.100.104\")")
 	p.StringVar(&ip6, "ip6", "", "IPv6 address (e.g., \"2001:db8::33\")")
 	p.StringVar(&at.MAC, "mac-address", "", "MAC address of the interface")
+	refuse(p, refused{"driver-opt", "", "drivers have no options for one container"}, refused{"gw-priority", "0", "the first network that leads out has the default route"},
+		refused{"link", "", "containers of one network have each other's names"}, refused{"link-local-ip", "", "give an address by --ip6"})
 	return cmd
 }
 
@@ -554,20 +558,13 @@ func hasLabel(labels map[string]string, want string) bool {
 	return ok && (!withValue || got == v)
 }
 
-// parseUntil reads a duration before now, a Unix time in seconds, or RFC 3339.
+// parseUntil is parseTime for a filter.
 func parseUntil(s string) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return time.Now().Add(-d), nil
+	t, ok := parseTime(s)
+	if !ok {
+		return t, fmt.Errorf("invalid filter: 'until'='%s'", s)
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return time.Unix(n, 0), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("invalid filter: 'until'='%s'", s)
+	return t, nil
 }
 
 // exactArgs is cobra.ExactArgs with Docker's words.

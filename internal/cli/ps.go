@@ -27,7 +27,8 @@ type psRow struct {
 }
 
 func psCmd(a *app) *cobra.Command {
-	var all, quiet, noTrunc, latest bool
+	var all, quiet, noTrunc, latest, size bool
+	var last int
 	var format string
 	var filters []string
 	cmd := &cobra.Command{
@@ -45,10 +46,13 @@ func psCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all = all || latest || slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "status=") || strings.HasPrefix(f, "exited=") })
-			list = slices.DeleteFunc(list, func(l *engine.Live) bool { return !keep(l) || !all && l.Status != engine.Running })
 			if latest {
-				list = list[:min(1, len(list))]
+				last = 1
+			}
+			all = all || last >= 0 || slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "status=") || strings.HasPrefix(f, "exited=") })
+			list = slices.DeleteFunc(list, func(l *engine.Live) bool { return !keep(l) || !all && l.Status != engine.Running })
+			if last >= 0 {
+				list = list[:min(last, len(list))]
 			}
 			ports, err := publishedPorts(e, list)
 			if err != nil {
@@ -61,9 +65,13 @@ func psCmd(a *app) *cobra.Command {
 				if l.Status == engine.Running {
 					r.Ports = portsText(ports[l.ID], l.Config.ExposedPorts)
 				}
+				if size || strings.Contains(format, ".Size") {
+					rw, root := e.Sizes(l.Container)
+					r.Size = fmt.Sprintf("%s (virtual %s)", units.HumanSizeWithPrecision(float64(rw), 3), units.HumanSizeWithPrecision(float64(root), 3))
+				}
 				rows = append(rows, r)
 			}
-			return printPS(cmd.OutOrStdout(), rows, quiet, format)
+			return printPS(cmd.OutOrStdout(), rows, quiet, size, format)
 		},
 	}
 	p := cmd.Flags()
@@ -71,6 +79,8 @@ func psCmd(a *app) *cobra.Command {
 	p.BoolVarP(&quiet, "quiet", "q", false, "Only display container IDs")
 	p.BoolVar(&noTrunc, "no-trunc", false, "Don't truncate output")
 	p.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")
+	p.IntVarP(&last, "last", "n", -1, "Show n last created containers (includes all states)")
+	p.BoolVarP(&size, "size", "s", false, "Display total file sizes")
 	p.StringVar(&format, "format", "table", "'table', 'json', or a Go template")
 	p.StringArrayVarP(&filters, "filter", "f", nil, "Filter output: "+strings.Join(psFilters, ", "))
 	return cmd
@@ -202,7 +212,7 @@ func around(e *engine.Engine, before, since []string) (b, s time.Time, err error
 	return b, s, nil
 }
 
-func printPS(w io.Writer, rows []psRow, quiet bool, format string) error {
+func printPS(w io.Writer, rows []psRow, quiet, size bool, format string) error {
 	if quiet && format == "table" {
 		format = "{{.ID}}"
 	}
@@ -214,6 +224,9 @@ func printPS(w io.Writer, rows []psRow, quiet bool, format string) error {
 		{"STATUS", func(r psRow) string { return r.Status }},
 		{"PORTS", func(r psRow) string { return r.Ports }},
 		{"NAMES", func(r psRow) string { return r.Names }},
+	}
+	if size {
+		cols = append(cols, column[psRow]{"SIZE", func(r psRow) string { return r.Size }})
 	}
 	return printRows(w, rows, cols, format)
 }

@@ -63,6 +63,7 @@ func pushCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&all, "all-tags", "a", false, "Push all tags of an image to the repository")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
+	refuse(cmd.Flags(), refused{"disable-content-trust", "true", noTrust})
 	return cmd
 }
 

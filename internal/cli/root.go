@@ -125,16 +125,26 @@ func defaultRoot() string {
 }
 
 func versionCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
+	var format string
+	cmd := &cobra.Command{
+		Use: "version [OPTIONS]", Short: "Show the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w := cmd.OutOrStdout()
 			goVersion, _, _ := strings.Cut(runtime.Version(), "-X:") // the experiments it was built with
-			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", a.version, goVersion, runtime.GOOS, runtime.GOARCH)
+			v := versionOf{Version: a.version, GoVersion: goVersion, Os: runtime.GOOS, Arch: runtime.GOARCH}
+			if format != "" { // there is no server: what asks for its version means this program
+				return printInspect(cmd, []any{struct{ Client, Server versionOf }{v, v}}, format)
+			}
+			fmt.Fprintf(w, "Vitro\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", v.Version, v.GoVersion, v.Os, v.Arch)
 			return nil
 		},
 	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
+	return cmd
 }
+
+// versionOf has the fields of docker version --format.
+type versionOf struct{ Version, GoVersion, Os, Arch string }
 
 // allProcessors is for what moves many bytes, or bytes both ways: package boot starts the process with one.
 func allProcessors() {

@@ -31,6 +31,7 @@ func updateCmd(a *app) *cobra.Command {
 		},
 	}
 	limitFlags(cmd.Flags(), &h)
+	refuse(cmd.Flags(), refusedOfUpdate...)
 	return cmd
 }
 

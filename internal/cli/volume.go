@@ -58,6 +58,8 @@ func volumeCreateCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "Set metadata for a volume")
 	cmd.Flags().StringVarP(&driver, "driver", "d", "local", "Specify volume driver name: local")
+	cmd.Flags().VarP(refusedFlag{why: "a volume is a folder of vitro's; mount what it should be on the host, and bind that"}, "opt", "o", "")
+	cmd.Flags().Lookup("opt").Hidden = true
 	return cmd
 }
 

@@ -176,9 +176,10 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 
 // ImportOptions are the flags of import.
 type ImportOptions struct {
-	Ref     string // REPOSITORY[:TAG]; empty for an image without a name
-	Message string
-	Changes []string // Dockerfile instructions
+	Ref      string // REPOSITORY[:TAG]; empty for an image without a name
+	Message  string
+	Changes  []string        // Dockerfile instructions
+	Platform *image.Platform // nil: the host's
 }
 
 // Import makes an image with one layer of a tar stream, which may be compressed.
@@ -193,6 +194,9 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, o ImportOptions) (dige
 	}
 	config := image.Config{}
 	config.Platform = image.HostPlatform()
+	if o.Platform != nil {
+		config.Platform = *o.Platform
+	}
 	config.Created = madeAt(epoch)
 	config.History = []v1.History{{Created: config.Created, Comment: o.Message}}
 	for _, c := range o.Changes {

@@ -30,6 +30,8 @@ type Inspect struct {
 	Mounts          []MountPoint
 	Config          Config
 	NetworkSettings NetworkSettings
+	SizeRw          *int64 `json:",omitempty"` // bytes: see Engine.Sizes
+	SizeRootFs      *int64 `json:",omitempty"`
 }
 
 // State is what docker inspect calls State.

@@ -262,7 +262,7 @@ type NetworkContainer struct {
 // InspectNetwork describes a network; eps are its endpoints.
 func InspectNetwork(n *network.Network, eps []*network.Endpoint) NetworkInspect {
 	in := NetworkInspect{
-		Name: n.Name, ID: n.ID, Created: stamp(n.Created), Scope: "local", Driver: n.Driver, EnableIPv6: n.IPv6, Internal: n.Internal,
+		Name: n.Name, ID: n.ID, Created: stamp(n.Created), Scope: "local", Driver: n.Driver, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: IPAM{Driver: "default", Options: map[string]string{}, Config: []IPAMConfig{}}, Containers: map[string]NetworkContainer{},
 		Options: nonNilMap(n.Options), Labels: nonNilMap(n.Labels),
 	}

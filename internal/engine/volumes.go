@@ -246,9 +246,12 @@ func (e *Engine) removeAnonymous(c *Container) {
 }
 
 // VolumeSize is the bytes of the files in a volume.
-func (e *Engine) VolumeSize(name string) (n int64) {
+func (e *Engine) VolumeSize(name string) int64 { return treeSize(e.volumeDir(name, "_data")) }
+
+// treeSize is the bytes of the files below a folder, those with several names once.
+func treeSize(dir string) (n int64) {
 	seen := map[uint64]bool{}
-	_ = filepath.WalkDir(e.volumeDir(name, "_data"), func(_ string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
 		}
@@ -261,6 +264,19 @@ func (e *Engine) VolumeSize(name string) (n int64) {
 		return nil
 	})
 	return n
+}
+
+// Sizes are the bytes that a container has written, and those of its whole root file system.
+func (e *Engine) Sizes(c *Container) (rw, root int64) {
+	if img, err := e.Store.Resolve(c.ImageID); err == nil {
+		root = img.Size
+	}
+	if c.Driver == "" {
+		rw = treeSize(e.dir(c.ID, "upper"))
+		return rw, root + rw
+	}
+	all := treeSize(e.dir(c.ID, "rootfs")) // a copy: what is more than the image was written
+	return max(0, all-root), all
 }
 
 // makeVolumes makes the volumes of a container whose record is on disk, and copies the image's content into those that

@@ -186,9 +186,10 @@ func appendEntry(b, line []byte, stream string, now time.Time) []byte {
 
 // ReadOptions say what of a log to read.
 type ReadOptions struct {
-	Tail   int           // the last lines only; negative for all
-	Follow func() bool   // asked at the end of the file; true: more may come
-	Poll   time.Duration // between looks at the end, 50 ms if 0
+	Tail         int           // the last lines only; negative for all
+	Since, Until time.Time     // entries of this time only; zero: all
+	Follow       func() bool   // asked at the end of the file; true: more may come
+	Poll         time.Duration // between looks at the end, 50 ms if 0
 }
 
 // ReadLog calls f for each entry, oldest file first. A line that is being written or was cut off by a crash is skipped.
@@ -209,6 +210,12 @@ func ReadLog(path string, o ReadOptions, f func(Entry) error) error {
 	}
 	for {
 		for _, e := range all {
+			if e.Time.Before(o.Since) {
+				continue
+			}
+			if !o.Until.IsZero() && e.Time.After(o.Until) {
+				return nil
+			}
 			if err := f(e); err != nil {
 				return err
 			}
@@ -221,7 +228,7 @@ func ReadLog(path string, o ReadOptions, f func(Entry) error) error {
 			return err
 		}
 		if len(all) == 0 {
-			if !going {
+			if !going || !o.Until.IsZero() && time.Now().After(o.Until) {
 				return nil
 			}
 			time.Sleep(max(o.Poll, 50*time.Millisecond))

@@ -138,7 +138,7 @@ func (m *Manager) create(o CreateOptions, nets []*Network) (*Network, error) {
 // define checks the options and fills in what was not given; nets are those that there are.
 func (m *Manager) define(o CreateOptions, nets []*Network) (*Network, error) {
 	n := &Network{
-		ID: newID(), Name: o.Name, Driver: cmp.Or(o.Driver, DriverBridge), IPv6: o.IPv6, Internal: o.Internal,
+		ID: newID(), Name: o.Name, Driver: cmp.Or(o.Driver, DriverBridge), IPv6: o.IPv6, Internal: o.Internal, Attachable: o.Attachable,
 		Options: maps.Clone(o.Options), Labels: maps.Clone(o.Labels), Created: time.Now().UTC(),
 	}
 	if err := checkName(n.Name); err != nil {

@@ -36,16 +36,17 @@ const (
 
 // Network is a definition: <root>/networks/<ID>.json.
 type Network struct {
-	ID       string // 64 hex digits
-	Name     string
-	Driver   string
-	Subnets  []Subnet `json:",omitempty"` // at most one of each family
-	IPv6     bool     `json:",omitempty"`
-	Internal bool     `json:",omitempty"` // no way out, no way in but from the host itself
-	Options  map[string]string
-	Labels   map[string]string
-	Created  time.Time
-	Link     string `json:",omitempty"` // the bridge's name; for macvlan and ipvlan the parent's
+	ID         string // 64 hex digits
+	Name       string
+	Driver     string
+	Subnets    []Subnet `json:",omitempty"` // at most one of each family
+	IPv6       bool     `json:",omitempty"`
+	Attachable bool     `json:",omitempty"`
+	Internal   bool     `json:",omitempty"` // no way out, no way in but from the host itself
+	Options    map[string]string
+	Labels     map[string]string
+	Created    time.Time
+	Link       string `json:",omitempty"` // the bridge's name; for macvlan and ipvlan the parent's
 }
 
 // Subnet is one address range of a network.
@@ -103,13 +104,14 @@ const (
 
 // CreateOptions are the arguments of Create.
 type CreateOptions struct {
-	Name     string
-	Driver   string   // "" is bridge
-	Subnets  []Subnet // Gateway and Range may be zero; none given: an IPv4 subnet is chosen
-	IPv6     bool     // with no IPv6 subnet given, a ULA /64 is made
-	Internal bool
-	Options  map[string]string
-	Labels   map[string]string
+	Name       string
+	Driver     string   // "" is bridge
+	Subnets    []Subnet // Gateway and Range may be zero; none given: an IPv4 subnet is chosen
+	IPv6       bool     // with no IPv6 subnet given, a ULA /64 is made
+	Internal   bool
+	Attachable bool // as Docker notes it: any network can be connected to
+	Options    map[string]string
+	Labels     map[string]string
 }
 
 // Request is the argument of Attach.
