@@ -70,12 +70,12 @@ func (e *Engine) OpenView(ref string) (*View, error) {
 	}
 	l, lock, err := e.seize(l, leave) // or somebody starts it meanwhile
 	if err == nil && lock == nil {
-		fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", l.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == nil {
+		fd, opened := unix.Open(fmt.Sprintf("/proc/%d/root", l.PID), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if opened == nil {
 			return &View{Root: os.NewFile(uintptr(fd), "/"), c: l.Container}, nil
 		}
 		if l, err = e.Find(l.ID); err != nil || l.Status == Running {
-			return nil, fmt.Errorf("root of container %s: %w", ref, err)
+			return nil, fmt.Errorf("root of container %s: %w", ref, opened)
 		}
 		if l, lock, err = e.seize(l, leave); err == nil && lock == nil {
 			err = fmt.Errorf("container %s: %w", shortID(l.ID), errBusy) // it starts and ends faster than one can look
