@@ -90,7 +90,7 @@ func newRoot(a *app, args []string) *cobra.Command {
 
 // verbs are the commands by name.
 var verbs = map[string]func(*app) *cobra.Command{
-	"attach": attachCmd, "caps": capsCmd, "cgroup": cgroupCmd, "commit": commitCmd, "cp": cpCmd, "create": createCmd, "diff": diffCmd,
+	"attach": attachCmd, "caps": capsCmd, "cgroup": cgroupCmd, "commit": commitCmd, "container": containerCmd, "cp": cpCmd, "create": createCmd, "diff": diffCmd,
 	"exec": execCmd, "explain": explainCmd, "export": exportCmd, "history": historyCmd, "image": imageCmd, "images": imagesCmd,
 	"import": importCmd, "inspect": inspectCmd, "kill": killCmd, "load": loadCmd, "logs": logsCmd, "network": networkCmd, "ns": nsCmd,
 	"pause": pauseCmd, "port": portCmd, "ps": psCmd, "pull": pullCmd, "push": pushCmd, "rename": renameCmd, "restart": restartCmd,
