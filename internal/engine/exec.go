@@ -48,7 +48,7 @@ func (e *Engine) ExecProcess(ref string, o ExecOptions) (*Live, *specs.Process, 
 		return nil, nil, fmt.Errorf("root of container %s: %w", shortID(l.ID), err)
 	}
 	defer unix.Close(root)
-	u, home, err := lookupUser(root, pick(o.User, l.Config.User))
+	u, home, err := lookupUser(root, pick(o.User, l.Config.User), l.HostConfig.GroupAdd...)
 	if err != nil {
 		return nil, nil, err
 	}
