@@ -26,6 +26,7 @@ type bench struct {
 	rootfs string
 	strace string
 	undo   []func()
+	spaces []*netns
 	before map[string]bool // folders that are not the run's own, and were there
 }
 

@@ -45,10 +45,18 @@ func (b *bench) run(ctx context.Context, argvs [][]string) (sample, error) {
 	}
 	defer errOut.Close()
 	for _, argv := range argvs {
+		n, argv := b.inside(argv)
 		cmd := b.command(ctx, argv)
 		cmd.Stderr = errOut
+		start := cmd.Start
+		if n != nil {
+			start = func() error { return n.do(cmd.Start) }
+		}
 		begin := time.Now()
-		err := cmd.Run()
+		err := start()
+		if err == nil {
+			err = cmd.Wait()
+		}
 		sum.wall += time.Since(begin)
 		if err != nil {
 			text, _ := os.ReadFile(errOut.Name())

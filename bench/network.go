@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,6 +66,7 @@ func (b *bench) enterNetns(enter func() error) (*netns, error) {
 		close(n.jobs)
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
+	b.spaces = append(b.spaces, n)
 	b.undo = append(b.undo, func() {
 		close(n.jobs)
 		n.file.Close()
@@ -83,6 +85,17 @@ func (n *netns) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid()
 // enter gives the arguments that run a program there, in the mount namespace of the caller.
 func (n *netns) enter(argv ...string) []string {
 	return append([]string{"nsenter", "--net=" + n.path(), "--"}, argv...)
+}
+
+// inside is the reverse of enter: a command that is started by the namespace's thread is there without nsenter, whose start is not
+// what is measured.
+func (b *bench) inside(argv []string) (*netns, []string) {
+	for _, n := range b.spaces {
+		if p := n.enter(); len(argv) > len(p) && slices.Equal(argv[:len(p)], p) {
+			return n, argv[len(p):]
+		}
+	}
+	return nil, argv
 }
 
 // join makes a pair of links between two namespaces.

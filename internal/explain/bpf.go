@@ -150,7 +150,7 @@ func readBTF() (kernelTypes, error) {
 	if err != nil {
 		return kernelTypes{}, err
 	}
-	if b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
+	if b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE); err == nil {
 		defer unix.Munmap(b)
 		return parseBTF(b)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -81,7 +82,10 @@ type Socket struct {
 }
 
 func (m *machine) network(t *target) *Network {
-	n := &Network{Host: t.p.NS[KindNet] == m.self.NS[KindNet], Sockets: m.sockets(t)}
+	n := &Network{Host: t.p.NS[KindNet] == m.self.NS[KindNet]}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { n.Sockets = m.sockets(t) })
 	fd, err := openat(t.dir.fd, "ns/net", unix.O_RDONLY)
 	if err != nil {
 		n.note("namespace: %v", err)
