@@ -70,8 +70,6 @@ func chains() []chainDef {
 			[]ruleDef{
 				rule("ip daddr 127.0.0.0/8 iifname @bridges drop", "route_localnet is on there (CVE-2020-8558)",
 					v4, addr(daddr4), masked(8), is(127, 0, 0, 0), iifIn("bridges"), drop),
-				rule("ip saddr 127.0.0.0/8 iifname @bridges drop", "so it lets 127.0.0.2 in as a source, too",
-					v4, addr(saddr4), masked(8), is(127, 0, 0, 0), iifIn("bridges"), drop),
 			},
 		},
 		{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, append([]ruleDef{
