@@ -30,8 +30,9 @@
 //     source of a packet that leaves the host: on the host, use one of its other addresses.
 //   - Between networks, and to a container's own address from outside, nothing passes, unless it is published. The host
 //     itself reaches all containers. A firewall's INPUT chain does not see published ports: they are forwarded.
-//   - What comes from a bridge with a source that is not routed to that bridge is dropped (RFC 3704), to the host as well: a container
-//     cannot answer in the name of a LAN host or of another network. So a published port is on the network of the default route.
+//   - What comes from a bridge with a source that is not routed to that bridge is dropped (RFC 3704), to the host as well, and before
+//     the host could answer it with an ICMP error: a container cannot speak in the name of a LAN host or of another network, nor have
+//     the host tell that one what it said. So a published port is on the network of the default route.
 //   - A verdict accept is one of this table only. Where docker (policy DROP in FORWARD) or firewalld has another table, its
 //     drop counts, and Reconcile warns of it: allow the bridges there (docker: iptables -I DOCKER-USER -i vitro0 -j ACCEPT, and -o).
 //   - Routing is turned on if it is off (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding) and stays on; the table does not

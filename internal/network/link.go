@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,8 +99,7 @@ func (m *Manager) addBridge(n *Network) (err error) {
 	if mtu == 0 {
 		mtu = uplinkMTU()
 	}
-	mac, _ := net.ParseMAC("02:42:" + n.ID[0:2] + ":" + n.ID[2:4] + ":" + n.ID[4:6] + ":" + n.ID[6:8])
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Link, MTU: mtu, HardwareAddr: mac, TxQLen: -1}}
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Link, MTU: mtu, HardwareAddr: n.mac(), TxQLen: -1}}
 	if err := netlink.LinkAdd(br); err != nil {
 		return fmt.Errorf("link %s: %w", n.Link, err)
 	}
@@ -125,6 +125,12 @@ func (m *Manager) addBridge(n *Network) (err error) {
 	return err
 }
 
+// mac is the bridge's address.
+func (n *Network) mac() net.HardwareAddr {
+	mac, _ := net.ParseMAC("02:42:" + n.ID[0:2] + ":" + n.ID[2:4] + ":" + n.ID[4:6] + ":" + n.ID[6:8])
+	return mac
+}
+
 // bridgedFiltered tells whether frames within a bridge can be made to pass chain forward (br_netfilter is there).
 func bridgedFiltered() bool {
 	_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")
@@ -147,11 +153,17 @@ func filterBridged(br netlink.Link) error {
 	return err
 }
 
-// configureBridge adds what is missing of addresses and sysctls.
+// configureBridge adds what is missing of addresses and sysctls, and takes back another MAC: chain guard knows the bridge's.
 func (m *Manager) configureBridge(n *Network, br netlink.Link) (changed bool, err error) {
+	if mac := n.mac(); !bytes.Equal(br.Attrs().HardwareAddr, mac) {
+		if err := netlink.LinkSetHardwareAddr(br, mac); err != nil {
+			return false, fmt.Errorf("link %s: address %s: %w", n.Link, mac, err)
+		}
+		changed = true
+	}
 	if !n.flag(OptICC) && bridgedFiltered() {
 		if err := filterBridged(br); err != nil {
-			return false, fmt.Errorf("link %s: nf_call_iptables: %w", n.Link, err)
+			return changed, fmt.Errorf("link %s: nf_call_iptables: %w", n.Link, err)
 		}
 	}
 	for _, s := range n.Subnets {

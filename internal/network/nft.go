@@ -27,7 +27,7 @@ func networkElements(n *Network) []element {
 		return nil
 	}
 	link := ifnameKey(n.Link)
-	out := []element{{set: "bridges", key: link}}
+	out := []element{{set: "bridges", key: link}, {set: "routed", key: string(n.mac())}}
 	if n.Internal {
 		out = append(out, element{set: "internal", key: link})
 	}

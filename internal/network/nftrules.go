@@ -27,6 +27,7 @@ func sets() []setDef {
 		{name: "bridges", key: types(ifname)},
 		{name: "internal", key: types(ifname)},
 		{name: "icc", key: types(ifname, ifname)},
+		{name: "routed", key: types(nftables.TypeEtherAddr)},
 		{name: "subnets4", key: types(ip4, ifname), interval: true},
 		{name: "subnets6", key: types(ip6, ifname), interval: true},
 		{name: "masquerade4", key: types(ip4, ifname), interval: true},
@@ -66,10 +67,12 @@ func chains() []chainDef {
 	dnat := dnatRules()
 	return []chainDef{
 		{
-			"guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
+			"guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, beforeDefrag,
 			[]ruleDef{
 				rule("ip daddr 127.0.0.0/8 iifname @bridges drop", "route_localnet is on there (CVE-2020-8558)",
 					v4, addr(daddr4), masked(8), is(127, 0, 0, 0), iifIn("bridges"), drop),
+				rule("ether daddr @routed fib saddr . iif oif missing drop", "a source that is not behind this bridge: it would be told of errors",
+					etherDaddr, in("routed"), noWayBack, drop),
 			},
 		},
 		{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, append([]ruleDef{
@@ -145,6 +148,10 @@ func dnatRules() []ruleDef {
 			v6, toLocal, meta(expr.MetaKeyL4PROTO, 0), dport(1), lookupMap("ports6"), dnat(unix.NFPROTO_IPV6, 4)),
 	}
 }
+
+// beforeDefrag is NF_IP_PRI_RAW_BEFORE_DEFRAG: what waits for its other fragments is answered with an ICMP error in the end, and what
+// cannot be forwarded for its TTL before chain forward sees it.
+var beforeDefrag = nftables.ChainPriorityRef(-450)
 
 // reg is the n-th 32 bit register; a concatenation lies in consecutive ones.
 func reg(n uint32) uint32 { return unix.NFT_REG32_00 + n }
@@ -240,7 +247,9 @@ var (
 		&expr.Fib{Register: reg(0), FlagSADDR: true, FlagIIF: true, ResultOIF: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: make([]byte, 4)},
 	}
-	toLocal = []expr.Any{
+	// etherDaddr is the frame's destination: the bridge's own where a packet is routed and not only bridged (br_netfilter).
+	etherDaddr = addr(expr.Payload{Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 6})
+	toLocal    = []expr.Any{
 		&expr.Fib{Register: reg(0), FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}

@@ -131,7 +131,7 @@ func (m *Manager) repairBridge(r *Report, n *Network) error {
 	}
 	changed, err := m.configureBridge(n, br)
 	if changed {
-		r.note("link %s: addresses added", n.Link)
+		r.note("link %s: addresses restored", n.Link)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package network
 import (
 	"flag"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"reflect"
@@ -140,9 +141,9 @@ func TestOptions(t *testing.T) {
 func TestTable(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	nets := []*Network{
-		{Driver: DriverBridge, Link: "vitro0", Subnets: []Subnet{{Prefix: prefix("172.30.0.0/16")}, {Prefix: prefix("fd00:1::/64")}}},
-		{Driver: DriverBridge, Link: "br-inner", Internal: true, Subnets: []Subnet{{Prefix: prefix("172.31.0.0/16")}}},
-		{Driver: DriverBridge, Link: "br-strict", Options: map[string]string{OptICC: "false", OptMasquerade: "false"}, Subnets: []Subnet{{Prefix: prefix("10.9.0.0/24")}}},
+		{ID: "0123456789", Driver: DriverBridge, Link: "vitro0", Subnets: []Subnet{{Prefix: prefix("172.30.0.0/16")}, {Prefix: prefix("fd00:1::/64")}}},
+		{ID: "1123456789", Driver: DriverBridge, Link: "br-inner", Internal: true, Subnets: []Subnet{{Prefix: prefix("172.31.0.0/16")}}},
+		{ID: "2123456789", Driver: DriverBridge, Link: "br-strict", Options: map[string]string{OptICC: "false", OptMasquerade: "false"}, Subnets: []Subnet{{Prefix: prefix("10.9.0.0/24")}}},
 		{Driver: DriverMacvlan, Link: "eth0", Subnets: []Subnet{{Prefix: prefix("192.168.1.0/24")}}},
 	}
 	eps := []*Endpoint{
@@ -211,7 +212,7 @@ func fields(key string, types []nftables.SetDatatype) string {
 	var out []string
 	for _, t := range types {
 		f := key[:t.Bytes]
-		key = key[(t.Bytes+3)/4*4:]
+		key = key[min(uint32(len(key)), (t.Bytes+3)/4*4):]
 		switch t {
 		case nftables.TypeIFName:
 			f = strings.TrimRight(f, "\x00")
@@ -220,6 +221,8 @@ func fields(key string, types []nftables.SetDatatype) string {
 			f = a.String()
 		case nftables.TypeInetProto:
 			f = fmt.Sprint(f[0])
+		case nftables.TypeEtherAddr:
+			f = net.HardwareAddr(f).String()
 		default:
 			f = fmt.Sprint(int(f[0])<<8 | int(f[1]))
 		}

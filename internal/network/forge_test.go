@@ -1,0 +1,149 @@
+package network
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// TestForgedErrors: packets of an internal network with the LAN host's address as their source, which the host cannot forward: what it
+// tells their source of them, with their content, would be a way out.
+func TestForgedErrors(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue", IPv6: true}) // so that the host forwards
+	n := w.create(CreateOptions{Name: "inner", Internal: true, IPv6: true})
+	c, e := w.container("c", "inner", "")
+	w.host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ipfrag_time", []byte("1"), 0) })
+	addr := netip.MustParseAddr
+	gw := n.Subnets[0].Gateway
+	own, own6 := e.IP4.Addr(), e.IP6.Addr()
+	for _, p := range []struct {
+		what         string
+		src, dst     netip.Addr
+		ttl          byte
+		more, passes bool // more fragments are said to follow; passes: the source is its own
+	}{
+		{"the container's own", own, addr("203.0.113.9"), 1, false, true},
+		{"TTL", addr(lanIP), addr("203.0.113.9"), 1, false, false},
+		{"TTL, to its own network", addr(lanIP), own.Next(), 1, false, false},
+		{"a fragment alone", addr(lanIP), gw, 64, true, false},
+		{"the container's own, IPv6", own6, addr("2001:db8:9::9"), 1, false, true},
+		{"hop limit", addr(lanIP6), addr("2001:db8:9::9"), 1, false, false},
+	} {
+		at := w.lan
+		if p.passes {
+			at = c
+		}
+		heard := at.errors(p.src.Is6())
+		c.do(func() error { return sendFrame(n.mac(), packet(p.src, p.dst, p.ttl, p.more)) })
+		wait := 500 * time.Millisecond
+		if p.more || p.src.Is6() { // the time of fragments, and of a neighbour's discovery
+			wait = 2500 * time.Millisecond
+		}
+		select {
+		case from := <-heard:
+			if !p.passes {
+				t.Errorf("%s: an ICMP error of %s leads out", p.what, from)
+			}
+		case <-time.After(wait):
+			if p.passes {
+				t.Errorf("%s: no ICMP error", p.what)
+			}
+		}
+	}
+}
+
+// TestBridgeMAC: a bridge that was given another MAC has its own again.
+func TestBridgeMAC(t *testing.T) {
+	w := newWorld(t)
+	n := w.create(CreateOptions{Name: "blue"})
+	_, _ = w.container("a", "blue", "")
+	var l netlink.Link
+	w.host.do(func() (err error) {
+		if l, err = netlink.LinkByName(n.Link); err == nil {
+			err = netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 1, 2, 3, 4, 5})
+		}
+		return err
+	})
+	if r := w.reconcile(); len(r.Changes) != 1 {
+		t.Errorf("%q, want one change", r.Changes)
+	}
+	w.host.do(func() (err error) { l, err = netlink.LinkByName(n.Link); return err })
+	if got := l.Attrs().HardwareAddr.String(); got != n.mac().String() {
+		t.Errorf("%s, want %s", got, n.mac())
+	}
+}
+
+// errors hears of the first ICMP error of time exceeded, and who sent it.
+func (n *ns) errors(v6 bool) <-chan string {
+	n.t.Helper()
+	network, kind := "ip4:icmp", byte(11)
+	if v6 {
+		network, kind = "ip6:ipv6-icmp", 3
+	}
+	var l net.PacketConn
+	n.do(func() (err error) { l, err = net.ListenPacket(network, ""); return err })
+	n.t.Cleanup(func() { l.Close() })
+	heard := make(chan string, 1)
+	go func() {
+		b := make([]byte, 2000)
+		for {
+			k, from, err := l.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if k > 0 && b[0] == kind {
+				heard <- from.String()
+				return
+			}
+		}
+	}()
+	return heard
+}
+
+// packet is a UDP datagram without a checksum.
+func packet(src, dst netip.Addr, ttl byte, more bool) []byte {
+	udp := append(binary.BigEndian.AppendUint16(nil, 4000), 0x1b, 0x58, 0, 16, 0, 0)
+	udp = append(udp, "secret!!"...)
+	if src.Is6() {
+		b := []byte{0x60, 0, 0, 0, 0, byte(len(udp)), unix.IPPROTO_UDP, ttl}
+		return append(append(append(b, src.AsSlice()...), dst.AsSlice()...), udp...)
+	}
+	b := []byte{0x45, 0, 0, byte(20 + len(udp)), 0, 7, 0, 0, ttl, unix.IPPROTO_UDP, 0, 0}
+	if more {
+		b[6] = 0x20
+	}
+	b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
+	sum := uint32(0)
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	binary.BigEndian.PutUint16(b[10:], ^uint16(sum+sum>>16))
+	return append(b, udp...)
+}
+
+// sendFrame sends by eth0, without a route or a neighbour.
+func sendFrame(to net.HardwareAddr, ip []byte) error {
+	l, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	kind := uint16(unix.ETH_P_IP)
+	if ip[0]>>4 == 6 {
+		kind = unix.ETH_P_IPV6
+	}
+	sa := &unix.SockaddrLinklayer{Protocol: kind<<8 | kind>>8, Ifindex: l.Attrs().Index, Halen: 6}
+	copy(sa.Addr[:], to)
+	return unix.Sendto(fd, ip, 0, sa)
+}
