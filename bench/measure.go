@@ -125,7 +125,12 @@ func (b *bench) countSyscalls(ctx context.Context, c competitor) (total int) {
 	round := b.n + 1
 	for _, argv := range c.cmds(round) {
 		out := filepath.Join(b.dir, "strace")
-		if _, err := b.run(ctx, [][]string{append([]string{b.strace, "-f", "-c", "-qq", "-U", "calls,name", "-o", out}, argv...)}); err != nil {
+		n, argv := b.inside(argv)
+		argv = append([]string{b.strace, "-f", "-c", "-qq", "-U", "calls,name", "-o", out}, argv...)
+		if n != nil {
+			argv = n.enter(argv...)
+		}
+		if _, err := b.run(ctx, [][]string{argv}); err != nil {
 			total = 0
 			break
 		}

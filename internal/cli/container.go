@@ -11,10 +11,8 @@ import (
 
 // containerCmd is the long form of the verbs about containers.
 func containerCmd(a *app) *cobra.Command {
-	inspect := inspectCmd(a)
+	inspect := inspectOf(a, "container")
 	inspect.Use, inspect.Short = "inspect [OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers"
-	_ = inspect.Flags().Set("type", "container")
-	inspect.Flags().Lookup("type").Hidden = true
 	ls := psCmd(a)
 	ls.Use, ls.Aliases = "ls [OPTIONS]", []string{"list", "ps"}
 	return group("container", "Manage containers", inspect, ls, containerPruneCmd(a),

@@ -23,11 +23,8 @@ func imageCmd(a *app) *cobra.Command {
 		cmd.Use, cmd.Aliases = use+" "+args, aliases
 		return cmd
 	}
-	inspect := as("inspect", nil, inspectCmd(a))
+	inspect := as("inspect", nil, inspectOf(a, "image"))
 	inspect.Use, inspect.Short = "inspect [OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images"
-	_ = inspect.Flags().Set("type", "image")
-	inspect.Flags().Lookup("type").Hidden = true
-	inspect.Flags().Lookup("size").Hidden = true
 	return group("image", "Manage images", as("ls", []string{"list"}, imagesCmd(a)), as("rm", []string{"remove"}, rmiCmd(a)), inspect,
 		historyCmd(a), importCmd(a), loadCmd(a), saveCmd(a), pullCmd(a), pushCmd(a), tagCmd(a), imagePruneCmd(a))
 }

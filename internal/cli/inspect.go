@@ -15,8 +15,11 @@ import (
 	"vitro/internal/store"
 )
 
-func inspectCmd(a *app) *cobra.Command {
-	var format, kind string
+func inspectCmd(a *app) *cobra.Command { return inspectOf(a, "") }
+
+// inspectOf is inspect for objects of one kind, or with --type.
+func inspectOf(a *app, kind string) *cobra.Command {
+	var format string
 	var size bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers, images, networks and volumes", Args: needArgs(1),
@@ -35,14 +38,21 @@ func inspectCmd(a *app) *cobra.Command {
 					failed = err
 					break
 				}
+				if _, ok := v.(engine.Inspect); size && !ok {
+					fmt.Fprintf(cmd.ErrOrStderr(), "vitro: warning: --size is ignored for %s: it is no container\n", ref)
+				}
 				found = append(found, v)
 			}
 			return errors.Join(printInspect(cmd, found, format), failed)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output using a Go template, or 'json'")
-	cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container, image, network or volume")
-	cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
+	if kind == "" {
+		cmd.Flags().StringVar(&kind, "type", "", "Only inspect objects of the given type: container, image, network or volume")
+	}
+	if kind == "" || kind == "container" {
+		cmd.Flags().BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
+	}
 	return cmd
 }
 

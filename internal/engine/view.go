@@ -74,7 +74,10 @@ func (e *Engine) OpenView(ref string) (*View, error) {
 		if opened == nil {
 			return &View{Root: os.NewFile(uintptr(fd), "/"), c: l.Container}, nil
 		}
-		if l, err = e.Find(l.ID); err != nil || l.Status == Running {
+		if l, err = e.Find(l.ID); err != nil {
+			return nil, err
+		}
+		if l.Status == Running {
 			return nil, fmt.Errorf("root of container %s: %w", ref, opened)
 		}
 		if l, lock, err = e.seize(l, leave); err == nil && lock == nil {

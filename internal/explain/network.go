@@ -106,7 +106,9 @@ func (m *machine) network(t *target) *Network {
 	for _, l := range links {
 		n.Links = append(n.Links, newLink(l, addrs))
 	}
-	if to, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE); err == nil {
+	if to, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE); err != nil {
+		n.note("routes: %v", err)
+	} else {
 		n.Routes = n.routes(to, links, nil)
 	}
 	if !n.Host {
@@ -199,7 +201,9 @@ func (m *machine) outside(t *target, n *Network, in *netlink.Handle, links []net
 	if len(w.addrs) == 0 {
 		return
 	}
-	if to, err := netlink.NewHandle(unix.NETLINK_ROUTE); err == nil {
+	if to, err := netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		n.note("routes of the host: %v", err)
+	} else {
 		n.HostRoutes = n.routes(to, hostLinks, w.addrs)
 	}
 	n.Forwarding = map[string]bool{"ipv4": sysctl("net/ipv4/ip_forward"), "ipv6": sysctl("net/ipv6/conf/all/forwarding")}
