@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -239,11 +240,7 @@ func (d *decoded) load(e expr.Any) bool {
 		name := map[expr.CtKey]string{expr.CtKeySTATE: "ct state", expr.CtKeySTATUS: "ct status", expr.CtKeyMARK: "ct mark", expr.CtKeyDIRECTION: "ct direction"}[e.Key]
 		d.regs[slot(e.Register)] = operand{name: cmpName(name, fmt.Sprint("ct ", e.Key)), size: 4}
 	case *expr.Fib:
-		name := "fib daddr"
-		if e.FlagSADDR {
-			name = "fib saddr"
-		}
-		d.regs[slot(e.Register)] = operand{name: name + " type", size: 4}
+		d.regs[slot(e.Register)] = fibOperand(e)
 	case *expr.Immediate:
 		d.regs[slot(e.Register)] = operand{value: e.Data, size: len(e.Data)}
 	case *expr.Bitwise:
@@ -256,6 +253,29 @@ func (d *decoded) load(e expr.Any) bool {
 		return false
 	}
 	return true
+}
+
+// fibOperand names a look-up in the routes as nft does.
+func fibOperand(e *expr.Fib) operand {
+	name := "fib daddr"
+	if e.FlagSADDR {
+		name = "fib saddr"
+	}
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{{e.FlagMARK, "mark"}, {e.FlagIIF, "iif"}, {e.FlagOIF, "oif"}} {
+		if f.set {
+			name += " . " + f.name
+		}
+	}
+	switch {
+	case e.ResultOIFNAME:
+		return operand{name: name + " oifname", size: 16}
+	case e.ResultOIF:
+		return operand{name: name + " oif", size: 4}
+	}
+	return operand{name: name + " type", size: 4}
 }
 
 func cmpName(name, or string) string {
@@ -284,6 +304,10 @@ func (d *decoded) field(e *expr.Payload) string {
 		return cmpName(d.l4, "th") + " dport"
 	case e.Base == expr.PayloadBaseTransportHeader && e.Offset == 0 && e.Len == 1 && strings.HasPrefix(d.l4, "icmp"):
 		return d.l4 + " type"
+	case e.Base == expr.PayloadBaseLLHeader && e.Len == 6 && e.Offset == 0:
+		return "ether daddr"
+	case e.Base == expr.PayloadBaseLLHeader && e.Len == 6 && e.Offset == 6:
+		return "ether saddr"
 	case e.Base != expr.PayloadBaseNetworkHeader:
 	case e.Offset == 8 && (e.Len == 16 || d.table.Family == nftables.TableFamilyIPv6 && e.Len > 4):
 		return "ip6 saddr"
@@ -547,6 +571,10 @@ func formatValue(o operand, v []byte) string {
 			name += "*"
 		}
 		return Safe(strconv.Quote(name), 40)
+	case strings.HasPrefix(o.name, "ether ") && len(v) == 6:
+		return net.HardwareAddr(v).String()
+	case strings.HasPrefix(o.name, "fib") && field == "oif" && len(v) == 4:
+		return cmpName(map[uint32]string{0: "missing"}[binary.NativeEndian.Uint32(v)], fmt.Sprint(binary.NativeEndian.Uint32(v)))
 	case field == "saddr" || field == "daddr":
 		return formatPrefix(v, o.mask, strings.HasPrefix(o.name, "ip6"))
 	case (field == "sport" || field == "dport") && len(v) == 2:
