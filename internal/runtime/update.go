@@ -131,5 +131,8 @@ func (r *Runtime) Stats(id string) (*cgroup.Stats, error) {
 		return nil, ErrNotRunning
 	}
 	st, err := c.group().Stats()
+	if err != nil && c.status() == specs.StateStopped { // it ended meanwhile, and its cgroup went
+		return nil, ErrNotRunning
+	}
 	return st, wrap("stats of container "+id, err)
 }
