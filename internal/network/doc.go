@@ -21,7 +21,7 @@
 //
 // # The rules
 //
-// One table, inet vitro (testdata/table.golden), of eight chains that never change, and sets. A published port is an element
+// One table, inet vitro (testdata/table.golden), of nine chains that never change, and sets. A published port is an element
 // of a map, so a connection costs two look-ups however many there are, and one more port costs what the first did. A
 // port is open to whoever reaches the host address it is bound to: 127.0.0.1:8080:80 is for the host alone, 8080:80 is for all.
 //
@@ -32,7 +32,8 @@
 //     itself reaches all containers. A firewall's INPUT chain does not see published ports: they are forwarded.
 //   - What comes from a bridge with a source that is not routed to that bridge is dropped (RFC 3704), to the host as well, and before
 //     the host could answer it with an ICMP error: a container cannot speak in the name of a LAN host or of another network, nor have
-//     the host tell that one what it said. So a published port is on the network of the default route.
+//     the host tell that one what it said. So a published port is on the network of the default route. Hop-by-hop options are read
+//     before any chain: of them the host tells nobody (ICMPv6 parameter problem, chain reporting), as long as the table is there.
 //   - A verdict accept is one of this table only. Where docker (policy DROP in FORWARD) or firewalld has another table, its
 //     drop counts, and Reconcile warns of it: allow the bridges there (docker: iptables -I DOCKER-USER -i vitro0 -j ACCEPT, and -o).
 //   - Routing is turned on if it is off (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding) and stays on; the table does not

@@ -27,7 +27,7 @@ func TestForgedErrors(t *testing.T) {
 		what         string
 		src, dst     netip.Addr
 		ttl          byte
-		more, passes bool // more fragments are said to follow; passes: the source is its own
+		more, passes bool // more fragments are said to follow; passes: the source is told
 	}{
 		{"the container's own", own, addr("203.0.113.9"), 1, false, true},
 		{"TTL", addr(lanIP), addr("203.0.113.9"), 1, false, false},
@@ -35,9 +35,11 @@ func TestForgedErrors(t *testing.T) {
 		{"a fragment alone", addr(lanIP), gw, 64, true, false},
 		{"the container's own, IPv6", own6, addr("2001:db8:9::9"), 1, false, true},
 		{"hop limit", addr(lanIP6), addr("2001:db8:9::9"), 1, false, false},
+		{"an unknown hop-by-hop option", addr(lanIP6), own6.Next(), 0, false, false},
+		{"the same from its own address", own6, own6.Next(), 0, false, false},
 	} {
 		at := w.lan
-		if p.passes {
+		if p.passes || p.src == own6 {
 			at = c
 		}
 		heard := at.errors(p.src.Is6())
@@ -80,12 +82,12 @@ func TestBridgeMAC(t *testing.T) {
 	}
 }
 
-// errors hears of the first ICMP error of time exceeded, and who sent it.
+// errors hears of the first ICMP error of time exceeded or, in IPv6, of a parameter, and who sent it.
 func (n *ns) errors(v6 bool) <-chan string {
 	n.t.Helper()
-	network, kind := "ip4:icmp", byte(11)
+	network, kind, other := "ip4:icmp", byte(11), byte(11)
 	if v6 {
-		network, kind = "ip6:ipv6-icmp", 3
+		network, kind, other = "ip6:ipv6-icmp", 3, 4
 	}
 	var l net.PacketConn
 	n.do(func() (err error) { l, err = net.ListenPacket(network, ""); return err })
@@ -98,7 +100,7 @@ func (n *ns) errors(v6 bool) <-chan string {
 			if err != nil {
 				return
 			}
-			if k > 0 && b[0] == kind {
+			if k > 0 && (b[0] == kind || b[0] == other) {
 				heard <- from.String()
 				return
 			}
@@ -107,12 +109,16 @@ func (n *ns) errors(v6 bool) <-chan string {
 	return heard
 }
 
-// packet is a UDP datagram without a checksum.
+// packet is a UDP datagram without a checksum; that of IPv6 with a TTL of 0 has a hop-by-hop option that its source is to be told of.
 func packet(src, dst netip.Addr, ttl byte, more bool) []byte {
 	udp := append(binary.BigEndian.AppendUint16(nil, 4000), 0x1b, 0x58, 0, 16, 0, 0)
 	udp = append(udp, "secret!!"...)
 	if src.Is6() {
 		b := []byte{0x60, 0, 0, 0, 0, byte(len(udp)), unix.IPPROTO_UDP, ttl}
+		if ttl == 0 { // RFC 8200 4.2: an option of type 0x9e, 4 bytes long
+			udp = append([]byte{unix.IPPROTO_UDP, 0, 0x9e, 4, 0, 0, 0, 0}, udp...)
+			b[5], b[6], b[7] = byte(len(udp)), unix.IPPROTO_HOPOPTS, 64
+		}
 		return append(append(append(b, src.AsSlice()...), dst.AsSlice()...), udp...)
 	}
 	b := []byte{0x45, 0, 0, byte(20 + len(udp)), 0, 7, 0, 0, ttl, unix.IPPROTO_UDP, 0, 0}

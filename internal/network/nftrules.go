@@ -108,6 +108,13 @@ func chains() []chainDef {
 			},
 		},
 		{
+			"reporting", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter,
+			[]ruleDef{
+				rule("icmpv6 type parameter-problem @th,112,8 0 drop", "of hop-by-hop options, which the kernel reads before any chain: its source may be a lie",
+					v6, meta(expr.MetaKeyL4PROTO, 0), is(unix.IPPROTO_ICMPV6), icmpType, is(4), reportedHeader, is(0), drop),
+			},
+		},
+		{
 			name: "entering", rules: []ruleDef{
 				rule("oifname @internal drop", "no way in", oifIn("internal"), drop),
 				rule("ct status dnat accept", "published ports", ctDNAT, accept),
@@ -249,7 +256,10 @@ var (
 	}
 	// etherDaddr is the frame's destination: the bridge's own where a packet is routed and not only bridged (br_netfilter).
 	etherDaddr = addr(expr.Payload{Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 6})
-	toLocal    = []expr.Any{
+	// An ICMPv6 message's type, and after its 8 bytes the next header field of the packet that it reports (RFC 4443 3.4).
+	icmpType       = addr(expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1})
+	reportedHeader = addr(expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 8 + 6, Len: 1})
+	toLocal        = []expr.Any{
 		&expr.Fib{Register: reg(0), FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg(0), Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}
