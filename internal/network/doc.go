@@ -32,7 +32,8 @@
 //     itself reaches all containers. A firewall's INPUT chain does not see published ports: they are forwarded.
 //   - What comes from a bridge with a source that is not routed to that bridge is dropped (RFC 3704), to the host as well, and before
 //     the host could answer it with an ICMP error: a container cannot speak in the name of a LAN host or of another network, nor have
-//     the host tell that one what it said. So a published port is on the network of the default route. Hop-by-hop options are read
+//     the host tell that one what it said. So a published port is on the network of the default route. ICMP errors may name any connection
+//     of the host: they go to the outside, but out of no internal network and into no other one. Hop-by-hop options are read
 //     before any chain: of them the host tells nobody (ICMPv6 parameter problem, chain reporting), as long as the table is there.
 //   - A verdict accept is one of this table only. Where docker (policy DROP in FORWARD) or firewalld has another table, its
 //     drop counts, and Reconcile warns of it: allow the bridges there (docker: iptables -I DOCKER-USER -i vitro0 -j ACCEPT, and -o).

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -42,7 +43,11 @@ func TestForgedErrors(t *testing.T) {
 		if p.passes || p.src == own6 {
 			at = c
 		}
-		heard := at.errors(p.src.Is6())
+		network, kinds := "ip4:icmp", []byte{11}
+		if p.src.Is6() {
+			network, kinds = "ip6:ipv6-icmp", []byte{3, 4}
+		}
+		heard := at.errors(network, kinds...)
 		c.do(func() error { return sendFrame(n.mac(), packet(p.src, p.dst, p.ttl, p.more)) })
 		wait := 500 * time.Millisecond
 		if p.more || p.src.Is6() { // the time of fragments, and of a neighbour's discovery
@@ -56,6 +61,61 @@ func TestForgedErrors(t *testing.T) {
 		case <-time.After(wait):
 			if p.passes {
 				t.Errorf("%s: no ICMP error", p.what)
+			}
+		}
+	}
+}
+
+// TestForgedRelated: an ICMP error, sent from the own address of a container, which names a flow of another one: conntrack takes it for
+// related to that flow. To the LAN the flow's own container may report it; else it would be a way out of an internal network, and into another.
+func TestForgedRelated(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	blue, green := w.create(CreateOptions{Name: "blue"}), w.create(CreateOptions{Name: "green"})
+	n := w.create(CreateOptions{Name: "inner", Internal: true})
+	c, e := w.container("c", "inner", "")
+	d, other := w.container("d", "green", "")
+	flow, owner := w.container("flow", "blue", "")
+	flow.do(func() error {
+		u, err := net.DialUDP("udp4", &net.UDPAddr{Port: 4000}, &net.UDPAddr{IP: net.ParseIP(lanIP), Port: 7})
+		if err == nil {
+			defer u.Close()
+			_, err = u.Write([]byte("?"))
+		}
+		if err == nil {
+			_, err = u.Read(make([]byte, 100))
+		}
+		return err
+	})
+	lan, masqueraded := netip.MustParseAddr(lanIP), netip.MustParseAddr(hostIP)
+	question, answer := packet(masqueraded, lan, 60, false), packet(lan, owner.IP4.Addr(), 60, false)
+	for i, port := range []uint16{4000, 7} {
+		binary.BigEndian.PutUint16(question[20+2*i:], port)
+		binary.BigEndian.PutUint16(answer[22-2*i:], port)
+	}
+	for _, f := range []struct {
+		what     string
+		from, at *ns
+		mac      net.HardwareAddr
+		src, dst netip.Addr
+		of       []byte
+		hear     bool
+	}{
+		{"out of an internal network", c, w.lan, n.mac(), e.IP4.Addr(), lan, answer, false},
+		{"into another network", c, flow, n.mac(), e.IP4.Addr(), masqueraded, question, false},
+		{"into another network", d, flow, green.mac(), other.IP4.Addr(), masqueraded, question, false},
+		{"of its own flow", flow, w.lan, blue.mac(), owner.IP4.Addr(), lan, answer, true},
+	} {
+		heard := f.at.errors("ip4:icmp", 3)
+		f.from.do(func() error { return sendFrame(f.mac, unreachable(f.src, f.dst, f.of)) })
+		select {
+		case who := <-heard:
+			if !f.hear {
+				t.Errorf("%s: an ICMP error of %s arrives as one of %s", f.what, f.src, who)
+			}
+		case <-time.After(500 * time.Millisecond):
+			if f.hear {
+				t.Errorf("%s: no ICMP error", f.what)
 			}
 		}
 	}
@@ -82,13 +142,9 @@ func TestBridgeMAC(t *testing.T) {
 	}
 }
 
-// errors hears of the first ICMP error of time exceeded or, in IPv6, of a parameter, and who sent it.
-func (n *ns) errors(v6 bool) <-chan string {
+// errors hears of the first ICMP error of one of the kinds, and who sent it.
+func (n *ns) errors(network string, kinds ...byte) <-chan string {
 	n.t.Helper()
-	network, kind, other := "ip4:icmp", byte(11), byte(11)
-	if v6 {
-		network, kind, other = "ip6:ipv6-icmp", 3, 4
-	}
 	var l net.PacketConn
 	n.do(func() (err error) { l, err = net.ListenPacket(network, ""); return err })
 	n.t.Cleanup(func() { l.Close() })
@@ -100,7 +156,7 @@ func (n *ns) errors(v6 bool) <-chan string {
 			if err != nil {
 				return
 			}
-			if k > 0 && (b[0] == kind || b[0] == other) {
+			if k > 0 && bytes.IndexByte(kinds, b[0]) >= 0 {
 				heard <- from.String()
 				return
 			}
@@ -125,13 +181,25 @@ func packet(src, dst netip.Addr, ttl byte, more bool) []byte {
 	if more {
 		b[6] = 0x20
 	}
-	b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
+	return append(checksum(append(append(b, src.AsSlice()...), dst.AsSlice()...), 10), udp...)
+}
+
+// unreachable is an ICMP error of a packet.
+func unreachable(src, dst netip.Addr, of []byte) []byte {
+	b := checksum(append([]byte{3, 1, 0, 0, 0, 0, 0, 0}, of...), 2)
+	ip := []byte{0x45, 0, 0, byte(20 + len(b)), 0, 8, 0, 0, 64, unix.IPPROTO_ICMP, 0, 0}
+	return append(checksum(append(append(ip, src.AsSlice()...), dst.AsSlice()...), 10), b...)
+}
+
+// checksum puts the Internet checksum of an even number of bytes at an offset (RFC 1071).
+func checksum(b []byte, at int) []byte {
 	sum := uint32(0)
 	for i := 0; i < len(b); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
-	binary.BigEndian.PutUint16(b[10:], ^uint16(sum+sum>>16))
-	return append(b, udp...)
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(b[at:], ^uint16(sum+sum>>16))
+	return b
 }
 
 // sendFrame sends by eth0, without a route or a neighbour.
