@@ -263,7 +263,7 @@ func (m *Manager) buildVeth(t *txn, n *Network, e *Endpoint, nsfd int) error {
 		return err
 	}
 	e.MTU = cmp.Or(n.mtu(), br.Attrs().MTU)
-	err = t.do("veth", func() error { return addVeth(e, br.Attrs().Index, nsfd) }, func() { deleteLink(e.HostLink) })
+	err = t.do("veth", func() error { return addVeth(n, e, br.Attrs().Index, nsfd) }, func() { deleteLink(e.HostLink) })
 	if err != nil {
 		return err
 	}

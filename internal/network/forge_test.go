@@ -20,7 +20,13 @@ func TestForgedErrors(t *testing.T) {
 	w.create(CreateOptions{Name: "blue", IPv6: true}) // so that the host forwards
 	n := w.create(CreateOptions{Name: "inner", Internal: true, IPv6: true})
 	c, e := w.container("c", "inner", "")
-	w.host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ipfrag_time", []byte("1"), 0) })
+	var port netlink.Link
+	w.host.do(func() (err error) {
+		if port, err = netlink.LinkByName(e.HostLink); err == nil {
+			err = os.WriteFile("/proc/sys/net/ipv4/ipfrag_time", []byte("1"), 0)
+		}
+		return err
+	})
 	addr := netip.MustParseAddr
 	gw := n.Subnets[0].Gateway
 	own, own6 := e.IP4.Addr(), e.IP6.Addr()
@@ -48,7 +54,9 @@ func TestForgedErrors(t *testing.T) {
 			network, kinds = "ip6:ipv6-icmp", []byte{3, 4}
 		}
 		heard := at.errors(network, kinds...)
-		c.do(func() error { return sendFrame(n.mac(), packet(p.src, p.dst, p.ttl, p.more)) })
+		for _, to := range []net.HardwareAddr{n.mac(), port.Attrs().HardwareAddr} { // the bridge takes what is for one of its ports as its own
+			c.do(func() error { return sendFrame(to, packet(p.src, p.dst, p.ttl, p.more)) })
+		}
 		wait := 500 * time.Millisecond
 		if p.more || p.src.Is6() { // the time of fragments, and of a neighbour's discovery
 			wait = 2500 * time.Millisecond
@@ -121,24 +129,32 @@ func TestForgedRelated(t *testing.T) {
 	}
 }
 
-// TestBridgeMAC: a bridge that was given another MAC has its own again.
+// TestBridgeMAC: a bridge and its port that were given another MAC have the bridge's again.
 func TestBridgeMAC(t *testing.T) {
 	w := newWorld(t)
 	n := w.create(CreateOptions{Name: "blue"})
-	_, _ = w.container("a", "blue", "")
-	var l netlink.Link
-	w.host.do(func() (err error) {
-		if l, err = netlink.LinkByName(n.Link); err == nil {
-			err = netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 1, 2, 3, 4, 5})
+	_, e := w.container("a", "blue", "")
+	for _, name := range []string{n.Link, e.HostLink} {
+		w.host.do(func() error {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 1, 2, 3, 4, 5})
+		})
+		if r := w.reconcile(); len(r.Changes) != 1 {
+			t.Errorf("%s: %q, want one change", name, r.Changes)
 		}
-		return err
-	})
-	if r := w.reconcile(); len(r.Changes) != 1 {
-		t.Errorf("%q, want one change", r.Changes)
-	}
-	w.host.do(func() (err error) { l, err = netlink.LinkByName(n.Link); return err })
-	if got := l.Attrs().HardwareAddr.String(); got != n.mac().String() {
-		t.Errorf("%s, want %s", got, n.mac())
+		w.host.do(func() error {
+			l, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			if got := l.Attrs().HardwareAddr.String(); got != n.mac().String() {
+				t.Errorf("%s: %s, want %s", name, got, n.mac())
+			}
+			return nil
+		})
 	}
 }
 

@@ -244,8 +244,9 @@ func deleteLink(name string) error {
 }
 
 // addVeth makes the pair as it shall be in one message: the host's end up and in the bridge, the container's end in its
-// namespace with name and MAC.
-func addVeth(e *Endpoint, bridge, nsfd int) error {
+// namespace with name and MAC. The host's end has the bridge's MAC: a bridge takes what is for one of its ports as its own, and chain
+// guard knows one MAC of each.
+func addVeth(n *Network, e *Endpoint, bridge, nsfd int) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
@@ -253,6 +254,7 @@ func addVeth(e *Endpoint, bridge, nsfd int) error {
 	mtu := nl.Uint32Attr(uint32(e.MTU))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.HostLink)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, mtu))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, n.mac()))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))

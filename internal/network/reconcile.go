@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -226,15 +227,20 @@ func (m *Manager) repairLink(n *Network, e *Endpoint, nsfd int) (did string, err
 	}
 	switch {
 	case l == nil:
-		did, err = "veth made", addVeth(e, br.Attrs().Index, nsfd)
+		if err := addVeth(n, e, br.Attrs().Index, nsfd); err != nil {
+			return "", err
+		}
+		return "veth made", setPort(n, e)
 	case l.Attrs().MasterIndex != br.Attrs().Index:
-		did, err = "veth put into "+n.Link, errors.Join(netlink.LinkSetMaster(l, br), netlink.LinkSetUp(l))
+		did = "veth put into " + n.Link
 	case l.Attrs().Flags&net.FlagUp == 0:
-		did, err = "veth set up", netlink.LinkSetUp(l)
+		did = "veth set up"
+	case !bytes.Equal(l.Attrs().HardwareAddr, n.mac()):
+		did = "veth has its MAC again"
 	default:
 		return "", nil
 	}
-	if err != nil {
+	if err := errors.Join(netlink.LinkSetHardwareAddr(l, n.mac()), netlink.LinkSetMaster(l, br), netlink.LinkSetUp(l)); err != nil {
 		return "", err
 	}
 	return did, setPort(n, e)
