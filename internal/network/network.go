@@ -24,7 +24,7 @@ const (
 // Docker's option names (`network create --opt`). An unknown one is refused.
 const (
 	OptBridgeName  = "com.docker.network.bridge.name"                 // the bridge's link name
-	OptICC         = "com.docker.network.bridge.enable_icc"           // true (default): containers of the network reach each other
+	OptICC         = "com.docker.network.bridge.enable_icc"           // true (default): containers of the network reach each other; icc is short for it
 	OptMasquerade  = "com.docker.network.bridge.enable_ip_masquerade" // true (default)
 	OptHostBinding = "com.docker.network.bridge.host_binding_ipv4"    // the address of -p without one
 	OptMTU         = "com.docker.network.driver.mtu"                  // bytes; default: the uplink's

@@ -19,7 +19,31 @@ var driverOptions = map[string][]string{
 	DriverHost:    {},
 }
 
+// shortOptions are other names of options, which a definition does not keep.
+var shortOptions = map[string]string{"icc": OptICC}
+
+// longNames gives short options the names that Docker has for them.
+func longNames(options map[string]string) error {
+	for short, long := range shortOptions {
+		value, ok := options[short]
+		if !ok {
+			continue
+		}
+		if _, both := options[long]; both {
+			return fmt.Errorf("--opt %s: --opt %s is given too", short, long)
+		}
+		delete(options, short)
+		options[long] = value
+	}
+	return nil
+}
+
 func checkOptions(n *Network) error {
+	if n.Driver == DriverBridge {
+		if err := longNames(n.Options); err != nil {
+			return err
+		}
+	}
 	known, ok := driverOptions[n.Driver]
 	if !ok {
 		return fmt.Errorf("driver %s: unknown (bridge, macvlan, ipvlan)", n.Driver)

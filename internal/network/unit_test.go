@@ -124,6 +124,9 @@ func TestOptions(t *testing.T) {
 		{Network{Driver: DriverBridge, Options: map[string]string{OptMTU: "67"}}, "--opt com.docker.network.driver.mtu=67: not a number of bytes from 68 to 65535"},
 		{Network{Driver: DriverBridge, Options: map[string]string{OptBridgeName: "a/b"}}, "--opt com.docker.network.bridge.name=a/b: '/' is not allowed in a link's name"},
 		{Network{Driver: DriverBridge, Options: map[string]string{OptICC: "maybe"}}, "--opt com.docker.network.bridge.enable_icc=maybe: not true or false"},
+		{Network{Driver: DriverBridge, Options: map[string]string{"icc": "maybe"}}, "--opt com.docker.network.bridge.enable_icc=maybe: not true or false"},
+		{Network{Driver: DriverBridge, Options: map[string]string{"icc": "true", OptICC: "false"}}, "--opt icc: --opt com.docker.network.bridge.enable_icc is given too"},
+		{Network{Driver: DriverMacvlan, Options: map[string]string{OptParent: "eth0", "icc": "false"}}, "--opt icc: unknown to driver macvlan"},
 		{Network{Driver: DriverMacvlan}, "driver macvlan: --opt parent=LINK is needed"},
 		{Network{Driver: DriverMacvlan, Options: map[string]string{OptParent: "eth0", OptMacvlanMode: "x"}}, "--opt macvlan_mode=x: not bridge, private, vepa or passthru"},
 	} {
@@ -134,6 +137,10 @@ func TestOptions(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%+v: %q, want %q", c.n, got, c.want)
 		}
+	}
+	n := Network{Driver: DriverBridge, Options: map[string]string{"icc": "false"}}
+	if err := checkOptions(&n); err != nil || n.flag(OptICC) || len(n.Options) != 1 {
+		t.Errorf("icc=false: %v, %v", n.Options, err)
 	}
 }
 
