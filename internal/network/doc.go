@@ -50,7 +50,8 @@
 // The Manager works in the network namespace of the calling thread. Two roots on one host have two tables. A network whose
 // subnets overlap with a route or address of the host is refused; a route that comes later is not noticed. Links made by
 // others are never taken over: a bridge name that is in use is an error. UDP flows to a port are forgotten (conntrack)
-// when it is published or ceases to be. SCTP ports are only checked against other containers if the kernel has no SCTP.
+// when it is published or ceases to be; when rules are made again, all that began without them and that they would have
+// translated or dropped. SCTP ports are only checked against other containers if the kernel has no SCTP.
 // An interface that is up forwards only when the kernel has seen its carrier, which Attach waits for (see settle).
 // Deleting a veth takes the kernel about 20 ms (RCU), which Detach waits for, without the lock.
 //

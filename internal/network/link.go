@@ -465,25 +465,3 @@ func quiet(h *netlink.Handle, link netlink.Link) {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	h.LinkSetIP6AddrGenMode(link, none)
 }
-
-// flushUDP forgets the UDP flows to host ports that begin or cease to be published: their translation, or its absence,
-// was decided by their first packet.
-func flushUDP(ports []Port) {
-	want := udpPorts{}
-	for _, p := range ports {
-		if p.Proto == "udp" {
-			want[p.HostPort] = true
-		}
-	}
-	if len(want) > 0 {
-		netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, want)
-		netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET6, want)
-	}
-}
-
-type udpPorts map[uint16]bool
-
-// MatchConntrackFlow is netlink.CustomConntrackFilter.
-func (u udpPorts) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && u[f.Forward.DstPort]
-}

@@ -382,7 +382,11 @@ func (m *Manager) setRules() ([]string, error) {
 		return nil, err
 	}
 	if len(want) > 0 {
-		return m.setTable(want)
+		changes, err := m.setTable(want)
+		if err == nil && len(changes) > 0 {
+			forgetStrays(want)
+		}
+		return changes, err
 	}
 	if ok, err := m.hasTable(); !ok {
 		return nil, err

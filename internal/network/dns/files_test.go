@@ -54,6 +54,7 @@ func TestResolve(t *testing.T) {
 		}, []Upstream{at("192.0.2.1:53", false), at("[2001:db8::1]:53", false), at("127.0.0.1:53", true)}, 2},
 		{"embedded-no-search", hostFile, Embedded, Options{Search: []string{"."}}, host, 0},
 		{"embedded-empty", "", Embedded, Options{}, nil, 0},
+		{"embedded-own", hostFile, Embedded, Options{Servers: []string{Addr, "::ffff:" + Addr}}, nil, 0},
 		{"host", hostFile, Host, Options{}, nil, 0},
 		{"host-flags", hostFile, Host, Options{Servers: []string{"192.0.2.1"}}, nil, 0},
 		{"none", hostFile, None, Options{}, nil, 0},

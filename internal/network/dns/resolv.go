@@ -73,6 +73,9 @@ func (r *resolv) embedded(given bool) (out Resolved) {
 			continue
 		}
 		own := given && a.Unmap().IsLoopback() // --dns 127.0.0.1 is the container's own
+		if own && a.Unmap().String() == Addr {
+			continue // --dns 127.0.0.11 is this server, which would ask itself until no slot is free
+		}
 		out.Upstreams = append(out.Upstreams, Upstream{netip.AddrPortFrom(a.Unmap(), 53), own})
 		where := "from the host"
 		if own {
