@@ -41,6 +41,8 @@ type Facts struct {
 	Users        *Users        `json:",omitempty"`
 	Network      *Network      `json:",omitempty"`
 	Security     []Finding     `json:",omitempty"`
+
+	host [Kinds]uint64 // namespaces of the host
 }
 
 // target is the process that is explained, held by fd.
@@ -78,7 +80,7 @@ func Gather(o Options) (*Facts, error) {
 		return nil, err
 	}
 	defer t.close()
-	f := &Facts{PID: o.PID, Name: o.Name, Basis: t.basis}
+	f := &Facts{PID: o.PID, Name: o.Name, Basis: t.basis, host: m.host}
 	if f.Name == "" {
 		f.Name = t.p.Container
 	}

@@ -40,6 +40,7 @@ func findings(f *Facts) []Finding {
 		}
 	}
 	j.root = f.Users != nil && !f.Users.Own && len(f.Users.IDs) > 1 && f.Users.IDs[1].Outside == 0
+	j.members()
 	if hosts == len(f.Namespaces) && f.Mounts != nil && f.Mounts.Root.Entry == "host" {
 		j.add(Critical, "It is a plain process of the host: nothing but its user id and capabilities holds it.", "run it in a container")
 	} else {
@@ -58,6 +59,7 @@ type judge struct {
 	f    *Facts
 	host map[string]bool // namespaces by kind
 	root bool            // uid 0 of the host
+	all  []*Process      // processes of the container that are not the explained one
 	out  []Finding
 }
 
@@ -104,26 +106,6 @@ func (j *judge) namespaces() {
 	}
 }
 
-// has: a capability that it has, or can get by exec of a set-user-ID program. In a user namespace of its own it counts
-// for nothing that belongs to the host.
-func (j *judge) has(name string) bool {
-	c := j.f.Capabilities
-	return c != nil && !c.UserNS && j.holds(name)
-}
-
-// holds is has for what belongs to its user namespace.
-func (j *judge) holds(name string) bool {
-	c := j.f.Capabilities
-	if c == nil {
-		return false
-	}
-	set := c.Sets.Permitted
-	if !c.NoNewPrivs {
-		set |= c.Sets.Bounding
-	}
-	return set.has(name)
-}
-
 // dangers of capabilities that are not in Docker's default.
 var dangers = []struct {
 	cap      string
@@ -149,35 +131,31 @@ var dangers = []struct {
 }
 
 func (j *judge) capabilities() {
-	c := j.f.Capabilities
-	if c == nil || c.UserNS {
-		return
-	}
-	if c.Sets.Permitted.count() >= len(capabilities)-3 {
-		j.add(Critical, "It has nearly every capability, in the host's user namespace: it may do what root of the host may.", "leave out --privileged or --cap-add ALL")
+	if n, which := j.most(); n >= len(capabilities)-3 {
+		j.add(Critical, "It has nearly every capability, in the host's user namespace: it may do what root of the host may."+which, "leave out --privileged or --cap-add ALL")
 		return
 	}
 	for _, d := range dangers {
-		if j.has(d.cap) {
-			j.add(d.severity, d.what, "--cap-drop "+d.cap)
+		if ok, which := j.who(d.cap); ok {
+			j.add(d.severity, d.what+which, "--cap-drop "+d.cap)
 		}
 	}
-	if j.has("SYS_PTRACE") && j.host["pid"] {
-		j.add(Critical, "It can trace any process of the host and make it do what it likes.", "--cap-drop SYS_PTRACE, or leave out --pid host")
+	if ok, which := j.who("SYS_PTRACE"); ok && j.host["pid"] {
+		j.add(Critical, "It can trace any process of the host and make it do what it likes."+which, "--cap-drop SYS_PTRACE, or leave out --pid host")
 	}
-	if j.has("NET_ADMIN") {
+	if ok, which := j.who("NET_ADMIN"); ok {
 		s, what := Low, "It can reconfigure its own network, and load the kernel's network modules."
 		if j.host["net"] {
 			s, what = High, "It can reconfigure the host's network and firewall."
 		}
-		j.add(s, what, "--cap-drop NET_ADMIN")
+		j.add(s, what+which, "--cap-drop NET_ADMIN")
 	}
-	if j.has("NET_RAW") {
+	if ok, which := j.who("NET_RAW"); ok {
 		s, what := Low, "It can forge packets (ARP, DNS answers) to other containers of its network."
 		if j.host["net"] {
 			s, what = High, "It can sniff and forge packets on the host's network."
 		}
-		j.add(s, what, "--cap-drop NET_RAW")
+		j.add(s, what+which, "--cap-drop NET_RAW")
 	}
 }
 
@@ -257,15 +235,19 @@ func (j *judge) filters() {
 	}
 	if c.Seccomp == "disabled" {
 		j.add(Medium, "Every system call of the kernel is open to it: a bug in a rare one is a way out.", "leave out --security-opt seccomp=unconfined")
+	} else if p := j.find(func(p *Process) bool { return p.Seccomp == 0 }); p != nil {
+		j.add(Medium, "Every system call of the kernel is open to it: a bug in a rare one is a way out."+by(p), "leave out --security-opt seccomp=unconfined")
 	}
 	if !c.NoNewPrivs {
 		j.add(Low, "Set-user-ID programs and file capabilities can give its processes more rights than they have.", "--security-opt no-new-privileges")
+	} else if p := j.find(func(p *Process) bool { return !p.NoNewPrivs }); p != nil {
+		j.add(Low, "Set-user-ID programs and file capabilities can give its processes more rights than they have."+by(p), "--security-opt no-new-privileges")
 	}
 	if strings.HasPrefix(c.LSM, "unconfined") && !j.host["mnt"] {
 		j.add(Low, "AppArmor does not confine it.", "--security-opt apparmor=PROFILE")
 	}
 	g := j.f.Cgroup
-	if g == nil || c.UserNS {
+	if g == nil {
 		return
 	}
 	open := slices.Contains(g.Devices, "a *:* rwm") || g.Mode == "v2" && g.DevicesV2 == 0
