@@ -132,7 +132,7 @@ func (m *machine) explainMounts(t *target, o Options) *Mounts {
 		} else {
 			mt.HostPath = hostPath(t.hostMounts, mt.Device, mt.Root)
 		}
-		mt.Class = classify(mt, o.Volumes)
+		mt.Class = classify(mt, o.Volumes, shared)
 	}
 	return out
 }
@@ -162,14 +162,21 @@ func below(dir, p string) (string, bool) {
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
-var engineFiles = []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv", "/.dockerenv"}
+var engineFiles = []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv", "/.dockerenv", "/dev/shm"}
 
-// classify says what a mount is for.
-func classify(m *Mount, volumes []string) string {
+// madeByEngine: engines keep these under the last part of their name in a folder of the container (…/userdata/hosts), or as
+// nothing that the host sees. Another file of the host that was put there is a bind as any other.
+func madeByEngine(m *Mount) bool {
+	return slices.Contains(engineFiles, m.Point) && (m.HostPath == "" || m.HostPath != m.Point && path.Base(m.HostPath) == path.Base(m.Point))
+}
+
+// classify says what a mount is for. Shared: the process has the host's mounts, so that all are seen there.
+func classify(m *Mount, volumes []string, shared bool) string {
+	memory := (m.Type == "tmpfs" || m.Type == "ramfs") && m.Root == "/"
 	switch {
 	case m.Point == "/":
 		return "root"
-	case m.Root == "/null" && m.Point != "/dev/null", // of the host's /dev, or of the container's own
+	case m.Root == "/null" && m.Point != "/dev/null" && (m.Type == "devtmpfs" || m.Type == "tmpfs"), // of the host's /dev, or of the container's own
 		m.Type == "tmpfs" && m.has("ro") && (strings.HasPrefix(m.Point, "/proc/") || strings.HasPrefix(m.Point, "/sys/")) && m.Point != "/sys/fs/cgroup":
 		return "mask"
 	case m.Type == "devtmpfs" && m.Root != "/", m.Type == "devpts" && m.Root != "/":
@@ -178,12 +185,12 @@ func classify(m *Mount, volumes []string) string {
 		return "read-only"
 	case slices.Contains([]string{"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "securityfs", "debugfs", "tracefs", "bpf", "nsfs", "devtmpfs"}, m.Type):
 		return "kernel"
-	case slices.Contains(engineFiles, m.Point):
+	case memory && (shared || m.HostPath == "" || madeByEngine(m)):
+		return "memory"
+	case madeByEngine(m):
 		return "engine file"
 	case m.HostPath != "" && isVolume(m.HostPath, volumes):
 		return "volume"
-	case (m.Type == "tmpfs" || m.Type == "ramfs") && m.Root == "/":
-		return "memory"
 	case m.Root != "/" || m.HostPath != "":
 		return "bind"
 	}

@@ -368,7 +368,7 @@ func (p *Port) reach() string {
 func (m *machine) proxies(w *who) (out []Port) {
 	var list []*Process
 	for _, p := range m.all {
-		if p.Name == "docker-proxy" {
+		if p.Name == "docker-proxy" && m.mayPublish(p) {
 			copied := *p
 			list = append(list, &copied)
 		}
@@ -391,6 +391,16 @@ func (m *machine) proxies(w *who) (out []Port) {
 		})
 	}
 	return out
+}
+
+// mayPublish: a process of a container, or of anybody but root, may call itself what it likes, and publishes nothing.
+func (m *machine) mayPublish(p *Process) bool {
+	for _, kind := range []int{KindNet, KindPID, KindUser} {
+		if p.NS[kind] != m.self.NS[kind] {
+			return false
+		}
+	}
+	return p.Container == "" && p.UID[1] == 0
 }
 
 // maxFDs bounds the search for the processes that hold sockets.

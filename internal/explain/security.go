@@ -159,8 +159,15 @@ func (j *judge) capabilities() {
 	}
 }
 
-// hostFolders whose change changes the host.
-var hostFolders = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/root", "/var", "/var/lib", "/run", "/opt", "/home"}
+// trusted folders, with all that is below them: programs, settings and keys of the host.
+var trusted = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/var/spool/cron"}
+
+// hostFolders whose change changes the host; what is below them may be anybody's.
+var hostFolders = []string{"/var", "/var/lib", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/vitro", "/var/spool", "/run", "/opt", "/home", "/root"}
+
+func trustedByHost(p string) bool {
+	return slices.Contains(hostFolders, p) || strings.HasPrefix(p, "/root/.") || slices.ContainsFunc(trusted, func(dir string) bool { _, ok := below(dir, p); return ok })
+}
 
 // rawDevices are devices that reach past every file system and process.
 var rawDevices = []string{"/sd", "/vd", "/xvd", "/hd", "/nvme", "/mmcblk", "/dm-", "/mapper", "/md", "/loop", "/mem", "/kmem", "/port"}
@@ -170,7 +177,6 @@ func (j *judge) mounts() {
 	if m == nil || m.Root.Entry == "host" {
 		return
 	}
-	sysRO, procRW := false, false
 	for i := range m.Table {
 		mt := &m.Table[i]
 		switch {
@@ -185,13 +191,11 @@ func (j *judge) mounts() {
 			}
 		case mt.Type == "devtmpfs" && mt.Root == "/":
 			j.add(High, "It has the host's whole /dev.", "leave out -v /dev:"+mt.Point)
-		case mt.Type == "proc" && mt.Root == "/" && !mt.has("ro"):
-			procRW = true
-		case mt.Type == "proc" && mt.Root == "/sys":
-			sysRO = sysRO || mt.has("ro")
+		case mt.Type == "proc":
+			j.proc(mt)
 		case mt.Type == "sysfs" && !mt.has("ro"):
 			j.add(j.worse(High, Low), fmt.Sprintf("It can write to %s: devices, drivers and the kernel's settings.", mt.Point), "leave out --privileged")
-		case (mt.Type == "cgroup" || mt.Type == "cgroup2") && !mt.has("ro") && j.host["cgroup"]:
+		case (mt.Type == "cgroup" || mt.Type == "cgroup2") && !mt.has("ro") && (j.host["cgroup"] || mt.Root == "/"):
 			j.add(j.worse(High, Low), fmt.Sprintf("It can write to the host's cgroups at %s (with release_agent that runs programs as root).", mt.Point), "mount it ro, or --cgroupns private")
 		case slices.Contains([]string{"debugfs", "tracefs", "securityfs", "bpf"}, mt.Type):
 			j.add(j.worse(High, Low), fmt.Sprintf("It has the kernel's %s at %s.", mt.Type, mt.Point), "leave out the mount")
@@ -199,8 +203,26 @@ func (j *judge) mounts() {
 			j.add(Low, "Its root file system can be written: whoever gets in can leave programs there.", "--read-only")
 		}
 	}
-	if procRW && !sysRO {
+}
+
+// proc judges a mount of procfs or of a part of it: engines mount /proc/sys read-only over what they made.
+func (j *judge) proc(mt *Mount) {
+	over := func(m Mount) bool {
+		return m.Type == "proc" && m.Root == "/sys" && m.Point == mt.Point+"/sys" && m.has("ro")
+	}
+	_, part := below("/sys", mt.Root)
+	hosts := mt.HostPath != "" && !j.host["pid"] && mt.Root == "/"
+	settings := !mt.has("ro") && (part || mt.Root == "/sysrq-trigger" || mt.Root == "/" && !slices.ContainsFunc(j.f.Mounts.Table, over))
+	switch {
+	case hosts && settings:
+		j.add(j.worse(Critical, Medium), fmt.Sprintf("It has the host's /proc at %s: it sees the host's processes, and writes settings of its kernel, as which program takes a core dump.", mt.Point),
+			"leave out -v /proc:"+mt.Point)
+	case hosts:
+		j.add(Medium, fmt.Sprintf("It has the host's /proc at %s: it sees the host's processes.", mt.Point), "leave out -v /proc:"+mt.Point)
+	case settings && mt.Root == "/":
 		j.add(j.worse(High, Low), "It can write to /proc/sys and /proc/sysrq-trigger: settings of the host's kernel, a reboot.", "leave out --security-opt systempaths=unconfined or --privileged")
+	case settings:
+		j.add(j.worse(High, Low), fmt.Sprintf("It can write to /proc%s: settings of the host's kernel, or a reboot.", mt.Root), fmt.Sprintf("leave out -v /proc%s:%s", mt.Root, mt.Point))
 	}
 }
 
@@ -215,7 +237,7 @@ func (j *judge) bind(mt *Mount) {
 		j.add(Critical, fmt.Sprintf("It writes to the host's whole file tree at %s.", mt.Point), flag)
 	case p == "/":
 		j.add(High, fmt.Sprintf("It reads the host's whole file tree at %s.", mt.Point), flag)
-	case slices.Contains(hostFolders, p) && !mt.has("ro"):
+	case trustedByHost(p) && !mt.has("ro"):
 		j.add(j.worse(Critical, Medium), fmt.Sprintf("It writes to %s of the host: programs or settings that the host trusts.", p), flag+", or add :ro")
 	case (p == "/run" || p == "/var/run") && mt.has("ro"):
 		j.add(High, "It reaches the sockets of the host's services in "+p+".", flag)
@@ -254,6 +276,28 @@ func (j *judge) filters() {
 	if open && j.has("MKNOD") {
 		j.add(j.worse(Critical, Medium), "It can make and open any device file, the host's disks, too.", "leave out --privileged, or --cap-drop MKNOD")
 	}
+	for _, rule := range g.Devices {
+		if name, ok := rawRule(rule); ok {
+			j.add(j.worse(Critical, Medium), fmt.Sprintf("It may open %s, below all file systems.", name), "leave out --device or --device-cgroup-rule "+rule)
+		}
+	}
+}
+
+// rawRule is a line of devices.list that lets a process read or write disks or memory; mknod alone (m) does not.
+func rawRule(rule string) (name string, ok bool) {
+	f := strings.Fields(rule)
+	if len(f) != 3 || !strings.ContainsAny(f[2], "rw") {
+		return "", false
+	}
+	switch {
+	case f[0] == "b" && f[1] == "*:*":
+		return "every block device", true
+	case f[0] == "b":
+		return "the block device " + f[1], true
+	case f[0] == "c" && slices.Contains([]string{"1:*", "1:1", "1:2", "1:4", "*:*"}, f[1]):
+		return "the memory or ports of the machine (character device " + f[1] + ")", true
+	}
+	return "", false
 }
 
 func (j *judge) limits() {

@@ -326,6 +326,30 @@ func TestRootFindings(t *testing.T) {
 	}
 }
 
+// A process of a container that calls itself docker-proxy publishes no port.
+func TestMayPublish(t *testing.T) {
+	m := &machine{self: &Process{NS: [Kinds]uint64{1, 1, 1, 1, 1, 1, 1, 1}}}
+	for _, c := range []struct {
+		name   string
+		change func(*Process)
+		want   bool
+	}{
+		{"docker's", func(*Process) {}, true},
+		{"in a mount namespace of dockerd's", func(p *Process) { p.NS[KindMnt] = 2 }, true},
+		{"another network", func(p *Process) { p.NS[KindNet] = 2 }, false},
+		{"--network host", func(p *Process) { p.NS[KindPID] = 2 }, false},
+		{"--network host --pid host", func(p *Process) { p.Container = "liar" }, false},
+		{"another user namespace", func(p *Process) { p.NS[KindUser] = 2 }, false},
+		{"another user", func(p *Process) { p.UID[1] = 1000 }, false},
+	} {
+		p := &Process{NS: m.self.NS}
+		c.change(p)
+		if got := m.mayPublish(p); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestGolden(t *testing.T) {
 	f := fixed()
 	f.Security = findings(f)
