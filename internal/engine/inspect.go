@@ -123,6 +123,7 @@ type ImageInspect struct {
 	ID           string `json:"Id"`
 	RepoTags     []string
 	RepoDigests  []string
+	Comment      string // of the newest step of its history
 	Created      string
 	Author       string
 	Architecture string
@@ -150,6 +151,9 @@ func (e *Engine) InspectImage(img store.Image) ImageInspect {
 	}
 	if c.Created != nil {
 		in.Created = stamp(*c.Created)
+	}
+	if n := len(c.History); n > 0 {
+		in.Comment = c.History[n-1].Comment
 	}
 	for _, d := range c.RootFS.DiffIDs {
 		in.RootFS.Layers = append(in.RootFS.Layers, d.String())

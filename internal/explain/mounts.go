@@ -26,6 +26,7 @@ type Mount struct {
 	Super      string // options of the file system
 
 	HostPath string `json:",omitempty"` // the same file or folder on the host
+	Deleted  bool   `json:",omitempty"` // nothing has the name Root any more
 	Class    string `json:",omitempty"` // root, volume, bind, device, mask, read-only, engine file, kernel, memory
 }
 
@@ -85,8 +86,9 @@ func parseMounts(text string) (out []Mount) {
 		if !ok || len(f) < 6 || len(g) < 3 {
 			continue
 		}
+		root, deleted := strings.CutSuffix(unoctal(f[3]), "//deleted") // no path has two slashes
 		out = append(out, Mount{
-			ID: atoi(f[0]), Parent: atoi(f[1]), Device: f[2], Root: unoctal(f[3]), Point: unoctal(f[4]),
+			ID: atoi(f[0]), Parent: atoi(f[1]), Device: f[2], Root: root, Deleted: deleted, Point: unoctal(f[4]),
 			Options: strings.Split(f[5], ","), Tags: f[6:], Type: unoctal(g[0]), Source: unoctal(g[1]), Super: unoctal(g[2]),
 		})
 	}
@@ -127,9 +129,10 @@ func (m *machine) explainMounts(t *target, o Options) *Mounts {
 	shared := t.p.NS[KindMnt] == m.self.NS[KindMnt]
 	for i := range out.Table {
 		mt := &out.Table[i]
-		if shared {
+		switch {
+		case shared:
 			mt.HostPath = mt.Point
-		} else {
+		case !mt.Deleted:
 			mt.HostPath = hostPath(t.hostMounts, mt.Device, mt.Root)
 		}
 		mt.Class = classify(mt, o.Volumes, shared)
@@ -143,7 +146,7 @@ func hostPath(host []Mount, device, root string) string {
 	best, found := "", -1
 	for i := range host {
 		h := &host[i]
-		if h.Device != device {
+		if h.Device != device || h.Deleted {
 			continue
 		}
 		if rest, ok := below(h.Root, root); ok && len(h.Root) >= found {
@@ -221,7 +224,9 @@ func (m *machine) rootOf(t *target, o Options) Root {
 		}
 	} else {
 		r.Type = mt.Type
-		r.Outside = hostPath(t.hostMounts, mt.Device, mt.Root)
+		if !mt.Deleted {
+			r.Outside = hostPath(t.hostMounts, mt.Device, mt.Root)
+		}
 		if mt.Type == "overlay" {
 			r.overlay(mt.Super, o.Layers)
 		}

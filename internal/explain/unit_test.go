@@ -140,6 +140,22 @@ func TestParseMounts(t *testing.T) {
 	}
 }
 
+// What a mount shows may have been removed since: no other file that has the kernel's words for it in its name is meant.
+func TestDeletedSource(t *testing.T) {
+	got := parseMounts("36 35 98:0 /a\\040b//deleted /x rw - ext4 /dev/root rw\n37 35 98:0 /c/deleted /y rw - ext4 /dev/root rw\n")
+	for i, want := range []struct {
+		deleted bool
+		source  string
+	}{{true, "/dev/root[/a b] (deleted)"}, {false, "/dev/root[/c/deleted]"}} {
+		if m := got[i]; m.Deleted != want.deleted || m.source() != want.source {
+			t.Errorf("%+v: source %q, want %q", m, m.source(), want.source)
+		}
+	}
+	if p := hostPath(got, "98:0", "/a b/x"); p != "" {
+		t.Errorf("a removed folder holds %q", p)
+	}
+}
+
 func TestHostPath(t *testing.T) {
 	host := parseMounts("1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /srv rw - ext4 /dev/b rw\n3 1 8:2 /x /y rw - ext4 /dev/b rw\n4 1 0:9 / /dev rw - devtmpfs d rw\n")
 	for _, tt := range [][3]string{

@@ -321,6 +321,8 @@ func (f *Facts) mounts(p *printer) {
 // source is the path on the host, or what else says where it is from.
 func (m *Mount) source() string {
 	switch {
+	case m.Deleted:
+		return m.Source + "[" + m.Root + "] (deleted)"
 	case m.HostPath != "" && m.Type != "proc" && m.Type != "sysfs":
 		return m.HostPath
 	case m.Root != "/":

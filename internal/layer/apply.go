@@ -258,7 +258,7 @@ func (a *applier) finish() error {
 			continue
 		}
 		if err := a.finishFolder(path, a.dirs[path]); err != nil {
-			return fmt.Errorf("folder %q: %w", path, err)
+			return fmt.Errorf("folder %s: %w", quoteName(path), err)
 		}
 	}
 	if a.o.Sync {

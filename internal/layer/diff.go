@@ -84,7 +84,7 @@ func (p *packer) change(root *os.File, c Change) error {
 	}
 	dir, base := split(c.Path)
 	if strings.HasPrefix(base, whiteoutPrefix) && c.Kind != Deleted {
-		return fmt.Errorf("%q: a name that begins with %s can't be in a layer", c.Path, whiteoutPrefix)
+		return fmt.Errorf("%s: a name that begins with %s can't be in a layer", quoteName(c.Path), whiteoutPrefix)
 	}
 	if c.Kind == Deleted {
 		if c.within {
@@ -94,7 +94,7 @@ func (p *packer) change(root *os.File, c Change) error {
 	}
 	fd, err := openBeneath(int(root.Fd()), orDot(dir), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return fmt.Errorf("%q: %w", c.Path, err)
+		return fmt.Errorf("%s: %w", quoteName(c.Path), err)
 	}
 	defer unix.Close(fd)
 	_, err = p.entry(fd, base, c.Path)
@@ -180,7 +180,7 @@ func (d *differ) folder(dir string, s state) error {
 	}
 	names, err := d.names(dir, s)
 	if err != nil {
-		return fmt.Errorf("%q: %w", dir, err)
+		return fmt.Errorf("%s: %w", quoteName(dir), err)
 	}
 	for _, n := range names {
 		if err := d.name(join(dir, n), s); err != nil {
@@ -275,12 +275,12 @@ func (d *differ) below(p string) (*file, error) {
 func (d *differ) name(p string, s state) error {
 	now, err := look(d.root, p)
 	if err != nil {
-		return fmt.Errorf("%q: %w", p, err)
+		return fmt.Errorf("%s: %w", quoteName(p), err)
 	}
 	var below *file
 	if s.below {
 		if below, err = d.below(p); err != nil {
-			return fmt.Errorf("%q: %w", p, err)
+			return fmt.Errorf("%s: %w", quoteName(p), err)
 		}
 	}
 	switch {
@@ -295,7 +295,7 @@ func (d *differ) name(p string, s state) error {
 	default:
 		kind := Modified
 		if ok, err := d.sameFile(p, now, below, s); err != nil {
-			return fmt.Errorf("%q: %w", p, err)
+			return fmt.Errorf("%s: %w", quoteName(p), err)
 		} else if ok {
 			kind = unchanged
 		}
@@ -313,7 +313,7 @@ func (d *differ) subfolder(p string, now, below *file, s state) error {
 	if s.guided {
 		opaque, redirect, err := d.marks(p)
 		if err != nil {
-			return fmt.Errorf("%q: %w", p, err)
+			return fmt.Errorf("%s: %w", quoteName(p), err)
 		}
 		if (opaque || redirect) && (in.below || redirect) {
 			in.guided = false
@@ -342,7 +342,7 @@ func (d *differ) subfolder(p string, now, below *file, s state) error {
 	}
 	ok, err := d.same(p, now, below, !d.leads(p))
 	if err != nil {
-		return fmt.Errorf("%q: %w", p, err)
+		return fmt.Errorf("%s: %w", quoteName(p), err)
 	}
 	if ok && s.opaque {
 		d.list[at].Kind = unchanged

@@ -133,22 +133,22 @@ func (w *walk) child(p *folder, base string) (*folder, error) {
 	case err == unix.ENOENT && w.make:
 		return w.a.newFolder(p, base, true, false)
 	case err != unix.ENOTDIR && err != unix.ELOOP:
-		return nil, fmt.Errorf("parent %q: %w", path, err)
+		return nil, fmt.Errorf("parent %s: %w", quoteName(path), err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(p.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, fmt.Errorf("parent %q: %w", path, err)
+		return nil, fmt.Errorf("parent %s: %w", quoteName(path), err)
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return w.follow(p, base)
 	case w.make && w.a.o.Format == Overlay && IsWhiteout(&st):
 		if err := unix.Unlinkat(p.fd, base, 0); err != nil {
-			return nil, fmt.Errorf("parent %q: %w", path, err)
+			return nil, fmt.Errorf("parent %s: %w", quoteName(path), err)
 		}
 		return w.a.newFolder(p, base, true, true)
 	}
-	return nil, fmt.Errorf("parent %q: %w", path, errNotFolder)
+	return nil, fmt.Errorf("parent %s: %w", quoteName(path), errNotFolder)
 }
 
 // follow resolves a symlink that is used as a parent. An absolute one starts
@@ -157,11 +157,11 @@ func (w *walk) child(p *folder, base string) (*folder, error) {
 func (w *walk) follow(p *folder, base string) (*folder, error) {
 	path := join(p.path, base)
 	if w.links++; w.links > maxLinks {
-		return nil, fmt.Errorf("parent %q: %w", path, unix.ELOOP)
+		return nil, fmt.Errorf("parent %s: %w", quoteName(path), unix.ELOOP)
 	}
 	target, err := readlink(p.fd, base)
 	if err != nil {
-		return nil, fmt.Errorf("parent %q: %w", path, err)
+		return nil, fmt.Errorf("parent %s: %w", quoteName(path), err)
 	}
 	at := p
 	if strings.HasPrefix(target, "/") {
