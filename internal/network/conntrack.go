@@ -20,22 +20,43 @@ func forget(filter netlink.CustomConntrackFilter) {
 // flushUDP forgets the UDP flows to host ports that begin or cease to be published: their translation, or its absence,
 // was decided by their first packet.
 func flushUDP(ports []Port) {
-	want := udpPorts{}
+	want := udpPorts{ports: map[uint16]bool{}}
 	for _, p := range ports {
 		if p.Proto == "udp" {
-			want[p.HostPort] = true
+			want.ports[p.HostPort] = true
 		}
 	}
-	if len(want) > 0 {
+	if len(want.ports) > 0 {
+		want.local = localAddrs()
 		forget(want)
 	}
 }
 
-type udpPorts map[uint16]bool
+// udpPorts are ports of the host: a flow to a port of this number elsewhere is somebody else's.
+type udpPorts struct {
+	ports map[uint16]bool
+	local map[netip.Addr]bool
+}
 
 // MatchConntrackFlow is netlink.CustomConntrackFilter.
 func (u udpPorts) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && u[f.Forward.DstPort]
+	if f.Forward.Protocol != unix.IPPROTO_UDP || !u.ports[f.Forward.DstPort] {
+		return false
+	}
+	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
+	return u.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP) // or its address was the host's once
+}
+
+// localAddrs are the host's addresses.
+func localAddrs() map[netip.Addr]bool {
+	local := map[netip.Addr]bool{}
+	addrs, _ := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			local[ip.Unmap()] = true
+		}
+	}
+	return local
 }
 
 // forgetAddr deletes the flows that an address has a side of. Who is given it next shall not be reached through what the last one had
@@ -103,16 +124,8 @@ type strayPort struct {
 
 // forgetStrays is for when rules were made again.
 func forgetStrays(want []element) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return
-	}
 	s := newStrays(want)
-	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			s.local[ip.Unmap()] = true
-		}
-	}
+	s.local = localAddrs()
 	forget(s)
 }
 

@@ -215,6 +215,7 @@ func TestDeleteFrom(t *testing.T) {
 	}
 	w.lan.wantAnswer("udp", hostIP+":9000", lanIP)
 	w.lan.wantAnswer("udp", hostIP+":9001", lanIP)
+	w.container("c", "blue", "7:80/udp") // a and b go on: what they ask is not the host's port 7
 	gone, there := ae.IP4.Addr().String(), be.IP4.Addr().String()
 	for i, side := range []string{" began", " answered"} {
 		if n := flows()[gone+side]; n != 1 {
