@@ -112,7 +112,7 @@ func (e *Engine) movePorts(ctx context.Context, m *network.Manager, l *Live) err
 		}
 		r := network.Request{
 			Container: l.ID, Name: l.Name, Network: n.ID, PID: l.PID, IfName: ep.IfName, MAC: ep.MAC, IP4: ep.IP4.Addr(), IP6: ep.IP6.Addr(),
-			Aliases: ep.Aliases, Ports: ports, Reserved: true,
+			Aliases: ep.Aliases, Ports: ports, Reserved: true, Again: true,
 		}
 		if err := m.Detach(ctx, l.ID, n.ID); err != nil {
 			return err

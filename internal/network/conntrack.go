@@ -2,10 +2,12 @@ package network
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,22 +20,85 @@ func forget(filter netlink.CustomConntrackFilter) {
 // flushUDP forgets the UDP flows to host ports that begin or cease to be published: their translation, or its absence,
 // was decided by their first packet.
 func flushUDP(ports []Port) {
-	want := udpPorts{}
+	want := udpPorts{ports: map[uint16]bool{}}
 	for _, p := range ports {
 		if p.Proto == "udp" {
-			want[p.HostPort] = true
+			want.ports[p.HostPort] = true
 		}
 	}
-	if len(want) > 0 {
+	if len(want.ports) > 0 {
+		want.local = localAddrs()
 		forget(want)
 	}
 }
 
-type udpPorts map[uint16]bool
+// udpPorts are ports of the host: a flow to a port of this number elsewhere is somebody else's.
+type udpPorts struct {
+	ports map[uint16]bool
+	local map[netip.Addr]bool
+}
 
 // MatchConntrackFlow is netlink.CustomConntrackFilter.
 func (u udpPorts) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && u[f.Forward.DstPort]
+	if f.Forward.Protocol != unix.IPPROTO_UDP || !u.ports[f.Forward.DstPort] {
+		return false
+	}
+	dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
+	return u.local[dst.Unmap()] || !f.Forward.DstIP.Equal(f.Reverse.SrcIP) // or its address was the host's once
+}
+
+// localAddrs are the host's addresses.
+func localAddrs() map[netip.Addr]bool {
+	local := map[netip.Addr]bool{}
+	addrs, _ := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			local[ip.Unmap()] = true
+		}
+	}
+	return local
+}
+
+// forgetAddr deletes the flows that an address has a side of. Who is given it next shall not be reached through what the last one had
+// begun, published or not.
+func forgetAddr(a netip.Addr) {
+	for _, side := range []int{nl.CTA_TUPLE_ORIG, nl.CTA_TUPLE_REPLY} { // its source: who began, and who answered
+		if err := deleteFrom(side, a); err != nil {
+			forget(oneAddr{a.AsSlice()})
+			return
+		}
+	}
+}
+
+// Of linux/netfilter/nfnetlink_conntrack.h.
+const (
+	ctaFilter      = 25 // CTA_FILTER
+	ctaFilterIPSrc = 1  // CTA_FILTER_FLAG_CTA_IP_SRC
+)
+
+// deleteFrom has the kernel look for the flows (Linux 6.8; one that does not know the filter misses a port, and says so).
+func deleteFrom(side int, a netip.Addr) error {
+	family, src := unix.AF_INET, nl.CTA_IP_V4_SRC
+	if a.Is6() {
+		family, src = unix.AF_INET6, nl.CTA_IP_V6_SRC
+	}
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(family), Version: nl.NFNETLINK_V0})
+	tuple := nl.NewRtAttr(unix.NLA_F_NESTED|side, nil)
+	tuple.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil).AddRtAttr(src, a.AsSlice())
+	req.AddData(tuple)
+	filter := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
+	filter.AddRtAttr(side, nl.Uint32Attr(ctaFilterIPSrc)) // CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS: numbered as the tuples
+	req.AddData(filter)
+	_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	return err
+}
+
+type oneAddr struct{ ip net.IP }
+
+// MatchConntrackFlow is netlink.CustomConntrackFilter.
+func (o oneAddr) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	return o.ip.Equal(f.Forward.SrcIP) || o.ip.Equal(f.Reverse.SrcIP)
 }
 
 // strays are the flows that began while the rules were not there, if another table has connections tracked: not translated, and
@@ -59,16 +124,8 @@ type strayPort struct {
 
 // forgetStrays is for when rules were made again.
 func forgetStrays(want []element) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return
-	}
 	s := newStrays(want)
-	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok {
-			s.local[ip.Unmap()] = true
-		}
-	}
+	s.local = localAddrs()
 	forget(s)
 }
 

@@ -118,7 +118,7 @@ func TestStrayFlows(t *testing.T) {
 		t := c.AddTable(&nftables.Table{Name: "fw", Family: nftables.TableFamilyINet})
 		for name, hook := range map[string]*nftables.ChainHook{"in": nftables.ChainHookInput, "fwd": nftables.ChainHookForward} {
 			ch := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
-			c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: append(append(ctState[:len(ctState):len(ctState)]), accept...)})
+			c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: append(ctState[:len(ctState):len(ctState)], accept...)})
 		}
 		return c.Flush()
 	})
@@ -138,6 +138,92 @@ func TestStrayFlows(t *testing.T) {
 	}{"in": {in, lanIP}, "out": {out, hostIP}, "across": {across, ""}} {
 		if got := c.k.ask(); got != c.want {
 			t.Errorf("after reconcile, %s: %q, want %q", what, got, c.want)
+		}
+	}
+}
+
+// TestForgetAddr: what a container has begun does not lead to the next one with its address, which has published nothing.
+func TestForgetAddr(t *testing.T) {
+	w := newWorld(t)
+	w.create(CreateOptions{Name: "blue", IPv6: true})
+	for _, c := range []struct {
+		lan, ip string
+		at      func(*Request)
+	}{
+		{lanIP, "172.31.0.9", func(r *Request) { r.IP4 = ip("172.31.0.9") }},
+		{lanIP6, "", func(r *Request) {}},
+	} {
+		var lan net.PacketConn
+		w.lan.do(func() (err error) {
+			lan, err = net.ListenPacket("udp", net.JoinHostPort(c.lan, "7777"))
+			return err
+		})
+		first, e := w.container("first", "blue", "", c.at)
+		first.do(func() error {
+			k, err := net.ListenPacket("udp", ":80")
+			if err != nil {
+				return err
+			}
+			defer k.Close()
+			to, err := net.ResolveUDPAddr("udp", net.JoinHostPort(c.lan, "7777"))
+			if err == nil {
+				_, err = k.WriteTo([]byte("!"), to)
+			}
+			return err
+		})
+		b := make([]byte, 100)
+		lan.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, back, err := lan.ReadFrom(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.detach("first")
+		next, _ := w.container("next", "blue", "", func(r *Request) { r.IP4, r.IP6 = e.IP4.Addr(), e.IP6.Addr() })
+		next.echo(80)
+		lan.WriteTo([]byte("?"), back)
+		lan.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		if n, _, err := lan.ReadFrom(b); err == nil {
+			t.Errorf("%s reached the next container at %s: %q", c.lan, back, b[:n])
+		}
+		w.detach("next")
+		lan.Close()
+	}
+}
+
+// TestDeleteFrom wants the kernel's filter to take both sides of an address, and nobody else's flows.
+func TestDeleteFrom(t *testing.T) {
+	w := newWorld(t)
+	w.lan.echo(7)
+	w.create(CreateOptions{Name: "blue"})
+	a, ae := w.container("a", "blue", "9000:80/udp")
+	b, be := w.container("b", "blue", "9001:80/udp")
+	flows := func() map[string]int {
+		seen := map[string]int{}
+		w.host.do(func() error {
+			list, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+			for _, f := range list {
+				seen[f.Forward.SrcIP.String()+" began"]++
+				seen[f.Reverse.SrcIP.String()+" answered"]++
+			}
+			return err
+		})
+		return seen
+	}
+	for _, c := range []*ns{a, b} {
+		c.echo(80)
+		c.wantAnswer("udp", lanIP+":7", hostIP)
+	}
+	w.lan.wantAnswer("udp", hostIP+":9000", lanIP)
+	w.lan.wantAnswer("udp", hostIP+":9001", lanIP)
+	w.container("c", "blue", "7:80/udp") // a and b go on: what they ask is not the host's port 7
+	gone, there := ae.IP4.Addr().String(), be.IP4.Addr().String()
+	for i, side := range []string{" began", " answered"} {
+		if n := flows()[gone+side]; n != 1 {
+			t.Errorf("%s%s: %d flows", gone, side, n)
+		}
+		w.host.do(func() error { return deleteFrom(i+1, ae.IP4.Addr()) })
+		if n := flows(); n[gone+side] != 0 || n[there+" began"] != 1 || n[there+" answered"] != 1 {
+			t.Errorf("after %s%s was deleted: %v", gone, side, n)
 		}
 	}
 }

@@ -198,6 +198,13 @@ func (m *Manager) build(t *txn, n *Network, e *Endpoint, r Request, nsfd int) er
 	if err := t.do("addresses", func() error { return m.giveAddresses(n, e, r) }, nil); err != nil {
 		return err
 	}
+	if n.Driver == DriverBridge && !r.Again {
+		for _, p := range []netip.Prefix{e.IP4, e.IP6} {
+			if p.IsValid() {
+				forgetAddr(p.Addr())
+			}
+		}
+	}
 	t.undo = append(t.undo, func() { m.dropPorts(e) })
 	if err := t.do("ports", func() error { return m.indexPorts(e) }, nil); err != nil {
 		return err

@@ -48,7 +48,7 @@ func takenRanges(nets []*Network) ([]taken, error) {
 		return nil, fmt.Errorf("routes of the host: %w", err)
 	}
 	for _, r := range routes {
-		if p, ok := prefixOf(r.Dst); ok && p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+		if p, ok := prefixOf(r.Dst); ok && p.Bits() > 0 && !everywhere(p.Addr()) && !p.Addr().IsMulticast() {
 			out = append(out, taken{p, "route " + p.String() + linkName(r.LinkIndex)})
 		}
 	}
@@ -57,12 +57,15 @@ func takenRanges(nets []*Network) ([]taken, error) {
 		return nil, fmt.Errorf("addresses of the host: %w", err)
 	}
 	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
+		if p, ok := prefixOf(a.IPNet); ok && !everywhere(p.Addr()) {
 			out = append(out, taken{p.Masked(), "address " + p.String() + linkName(a.LinkIndex)})
 		}
 	}
 	return out, nil
 }
+
+// everywhere is fe80::/10, which each link has. 169.254.0.0/16 is one link's, and a cloud's metadata server is in it.
+func everywhere(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
 
 func linkName(index int) string {
 	if l, err := netlink.LinkByIndex(index); err == nil {
@@ -126,8 +129,14 @@ func (m *Manager) chooseSubnets(n *Network, given []Subnet, nets []*Network) ([]
 		p := ula()
 		out = append(out, Subnet{Prefix: p, Gateway: p.Addr().Next()})
 	}
+	if mtu := n.mtu(); n.IPv6 && mtu != 0 && mtu < minMTU6 {
+		return nil, fmt.Errorf("--opt %s=%d: IPv6 needs %d bytes", OptMTU, mtu, minMTU6)
+	}
 	return out, nil
 }
+
+// minMTU6 is of RFC 8200 section 5, in bytes. The kernel takes IPv6 off a link that has less.
+const minMTU6 = 1280
 
 func choosePool(busy []taken) (netip.Prefix, error) {
 	for _, pool := range pools {
@@ -160,6 +169,9 @@ func checkSubnet(s Subnet) (Subnet, error) {
 	if a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || !lastAddr(p).Next().IsValid() {
 		return s, fmt.Errorf("--subnet %s: not a range of unicast addresses", p)
 	}
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return s, fmt.Errorf("--subnet %s: link-local addresses of IPv6 are not routed", p)
+	}
 	if p.Bits() > a.BitLen()-2 {
 		return s, fmt.Errorf("--subnet %s: too small for a gateway and a container", p)
 	}
@@ -179,6 +191,9 @@ func checkSubnet(s Subnet) (Subnet, error) {
 	for name, a := range s.Aux {
 		if !p.Contains(a) {
 			return s, fmt.Errorf("--aux-address %s=%s: not in subnet %s", name, a, p)
+		}
+		if a == s.Gateway {
+			return s, fmt.Errorf("--aux-address %s=%s: it is the gateway", name, a)
 		}
 	}
 	return s, nil

@@ -29,7 +29,10 @@ var ipvlanModes = map[string]netlink.IPVlanMode{
 
 // alias marks a bridge as ours, for `ip link` too; vethPrefix does so for the host's ends of veths.
 func (m *Manager) alias(n *Network) string { return m.opt.Table + ":" + n.ID }
-func (m *Manager) vethPrefix() string      { return "veth" + hash(m.opt.Table)[:4] }
+func (m *Manager) vethPrefix() string      { return ("veth" + hash(m.opt.Table))[:vethPrefixLen] }
+
+// vethPrefixLen is the length of what all names of one table's veths begin with, in bytes.
+const vethPrefixLen = len("veth") + 4
 
 func linkByName(name string) (netlink.Link, error) {
 	l, err := netlink.LinkByName(name)

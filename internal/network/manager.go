@@ -160,6 +160,11 @@ func (m *Manager) define(o CreateOptions, nets []*Network) (*Network, error) {
 		}
 	case DriverMacvlan, DriverIPvlan:
 		n.Link = n.Options[OptParent]
+		if l, err := linkByName(n.Link); err != nil {
+			return nil, err
+		} else if l == nil {
+			return nil, fmt.Errorf("--opt parent=%s: there is no such link", n.Link)
+		}
 	}
 	for _, other := range nets {
 		if n.Driver == DriverBridge && other.Driver == DriverBridge && other.Link == n.Link {

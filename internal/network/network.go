@@ -135,6 +135,10 @@ type Request struct {
 	// as parsed: then Attach chooses random ports itself and nobody holds them.
 	Ports    []Port
 	Reserved bool
+
+	// The container has just been detached and is given the same addresses: its connections go on. Else what conntrack knows of
+	// the addresses is forgotten: it was another container's.
+	Again bool
 }
 
 // Filter selects endpoints; empty fields select all.

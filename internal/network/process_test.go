@@ -207,6 +207,25 @@ func TestSubnets(t *testing.T) {
 				t.Errorf("%s: %v", c[0], err)
 			}
 		}
+		lan0, err := netlink.LinkByName("lan0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lan0.Attrs().Index, Dst: ipnet(netip.MustParsePrefix("169.254.169.254/32"))}); err != nil {
+			return err
+		}
+		for want, o := range map[string]CreateOptions{
+			"--subnet 169.254.0.0/16: Pool overlaps with other one on this address space: route 169.254.169.254/32 of lan0": {
+				Subnets: []Subnet{{Prefix: netip.MustParsePrefix("169.254.0.0/16")}},
+			},
+			"--opt com.docker.network.driver.mtu=1000: IPv6 needs 1280 bytes": {IPv6: true, Options: map[string]string{OptMTU: "1000"}},
+			"--opt parent=none0: there is no such link":                       {Driver: DriverMacvlan, Options: map[string]string{OptParent: "none0"}},
+		} {
+			o.Name = "red"
+			if _, err := w.m.Create(ctx, o); err == nil || err.Error() != "network create red: "+want {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
 		if _, err := w.m.Create(ctx, CreateOptions{Name: "blue"}); !errors.Is(err, ErrExists) {
 			t.Error(err)
 		}

@@ -249,6 +249,42 @@ func TestReconcile(t *testing.T) {
 	w.reconcile()
 	check("veth down")
 	w.host.do(func() error {
+		l, err := netlink.LinkByName(e.HostLink)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetDown(l), netlink.LinkSetName(l, "foreign0"))
+	})
+	w.reconcile()
+	check("veth renamed")
+	port := func() (p netlink.Protinfo) {
+		w.host.do(func() error {
+			l, err := netlink.LinkByName(e.HostLink)
+			if err == nil {
+				p, err = netlink.LinkGetProtinfo(l)
+			}
+			return err
+		})
+		return p
+	}
+	w.host.do(func() error {
+		l, err := netlink.LinkByName(e.HostLink)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetHairpin(l, false)
+	})
+	if w.reconcile(); !port().Hairpin {
+		t.Error("the bridge port has lost its hairpin mode")
+	}
+	for _, path := range []string{w.m.root(".0123.json.new"), w.m.run("endpoints", "gone", ".0123.json.new")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.reconcile()
+	check("killed while it wrote")
+	w.host.do(func() error {
 		return w.m.changeRules([]element{{set: "bridges", key: ifnameKey("foreign")}}, endpointElements(e)[:1])
 	})
 	w.reconcile()

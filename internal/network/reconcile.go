@@ -27,7 +27,7 @@ func (m *Manager) Reconcile(ctx context.Context) (Report, error) {
 	defer unlock()
 	r := Report{}
 	var errs []error
-	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.repairRules, m.reapRoots, m.warn} {
+	for _, step := range []func(*Report) error{m.reapEndpoints, m.reapLinks, m.repairBridges, m.repairEndpoints, m.reapIndex, m.reapStaged, m.repairRules, m.reapRoots, m.warn} {
 		if err := step(&r); err != nil {
 			errs = append(errs, fmt.Errorf("network reconcile: %w", err))
 		}
@@ -222,6 +222,9 @@ func (m *Manager) repairLink(n *Network, e *Endpoint, nsfd int) (did string, err
 		return "", fmt.Errorf("link %s: %w", n.Link, unix.ENODEV)
 	}
 	l, err := linkByName(e.HostLink)
+	if err == nil && l == nil {
+		err = e.deleteRenamed()
+	}
 	if err != nil {
 		return "", err
 	}
@@ -238,12 +241,21 @@ func (m *Manager) repairLink(n *Network, e *Endpoint, nsfd int) (did string, err
 	case !bytes.Equal(l.Attrs().HardwareAddr, n.mac()):
 		did = "veth has its MAC again"
 	default:
-		return "", nil
+		return "", setPort(n, e) // it costs less than to look whether somebody changed it
 	}
 	if err := errors.Join(netlink.LinkSetHardwareAddr(l, n.mac()), netlink.LinkSetMaster(l, br), netlink.LinkSetUp(l)); err != nil {
 		return "", err
 	}
 	return did, setPort(n, e)
+}
+
+// deleteRenamed deletes the endpoint's veth if somebody gave the host's end another name: it has kept its index, and its peer's.
+func (e *Endpoint) deleteRenamed() error {
+	l, err := netlink.LinkByIndex(e.HostIndex)
+	if err != nil || l.Type() != "veth" || l.Attrs().ParentIndex != e.Index || strings.HasPrefix(l.Attrs().Name, e.HostLink[:vethPrefixLen]) {
+		return nil
+	}
+	return deleteLink(l.Attrs().Name)
 }
 
 // reapIndex removes leases and ports whose record is gone or says something else.
@@ -276,6 +288,27 @@ func (m *Manager) reapIndex(r *Report) error {
 		dirs, _ := filepath.Glob(m.run(kind, "*"))
 		for _, d := range dirs {
 			os.Remove(d) // the empty ones
+		}
+	}
+	return nil
+}
+
+// reapStaged removes records that a kill kept from being renamed: who writes one holds the lock, which is ours.
+func (m *Manager) reapStaged(r *Report) error {
+	for _, in := range []struct{ dir, pattern string }{{m.root(), ".*.json.new"}, {m.run("endpoints"), "*/.*.json.new"}} {
+		names, err := fs.Glob(os.DirFS(in.dir), in.pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			path := filepath.Join(in.dir, name)
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			r.note("%s: removed, it was never finished", path)
+			if dir := filepath.Dir(path); dir != in.dir {
+				os.Remove(dir) // if it is empty
+			}
 		}
 	}
 	return nil

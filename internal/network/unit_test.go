@@ -94,6 +94,8 @@ func TestCheckSubnet(t *testing.T) {
 		{Subnet{}, "--subnet: ADDRESS/BITS is needed"},
 		{Subnet{Prefix: prefix("10.1.0.1/16")}, "--subnet 10.1.0.1/16: it has host bits set (10.1.0.0/16?)"},
 		{Subnet{Prefix: prefix("127.0.0.0/8")}, "--subnet 127.0.0.0/8: not a range of unicast addresses"},
+		{Subnet{Prefix: prefix("fe80::/64")}, "--subnet fe80::/64: link-local addresses of IPv6 are not routed"},
+		{Subnet{Prefix: prefix("10.1.0.0/24"), Aux: map[string]netip.Addr{"a": ip("10.1.0.1")}}, "--aux-address a=10.1.0.1: it is the gateway"},
 		{Subnet{Prefix: prefix("ff02::/64")}, "--subnet ff02::/64: not a range of unicast addresses"},
 		{Subnet{Prefix: prefix("10.1.0.0/31")}, "--subnet 10.1.0.0/31: too small for a gateway and a container"},
 		{Subnet{Prefix: prefix("10.1.0.0/16"), Range: prefix("10.2.0.0/24")}, "--ip-range 10.2.0.0/24: not in subnet 10.1.0.0/16"},
