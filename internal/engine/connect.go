@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -59,29 +60,43 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 		return errors.New("container sharing network namespace with another container or host cannot be connected to any other network")
 	}
 	a.Network = n.Name
-	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+	return e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) {
 		if slices.ContainsFunc(now, func(o Attachment) bool { return o.Network == n.Name }) {
 			return nil, fmt.Errorf("endpoint with name %s already exists in network %s", l.Name, n.Name)
 		}
 		if l.Status == Running {
-			ports, err := e.idlePorts(m, l.ID, n)
-			if err != nil {
+			if err := e.plug(ctx, m, l, n, a); err != nil && !e.ended(l) {
 				return nil, err
-			}
-			if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
-				return nil, err
-			}
-			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
-			if err != nil {
-				return nil, err
-			}
-			e.namesChanged()
-			if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
-				return nil, errors.Join(err, m.Detach(ctx, l.ID, n.ID))
 			}
 		}
 		return append(now, a), nil
 	})
+}
+
+// plug attaches a running container.
+func (e *Engine) plug(ctx context.Context, m *network.Manager, l *Live, n *network.Network, a Attachment) error {
+	ports, err := e.idlePorts(m, l.ID, n)
+	if err != nil {
+		return err
+	}
+	if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
+		return err
+	}
+	ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
+	if err != nil {
+		return err
+	}
+	e.namesChanged()
+	if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
+		return errors.Join(err, m.Detach(ctx, l.ID, n.ID))
+	}
+	return nil
+}
+
+// ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it.
+func (e *Engine) ended(l *Live) bool {
+	now, err := e.look(l.ID)
+	return err == nil && now.Status != Running
 }
 
 // idlePorts are the host ports of a running container that has lost the network which they were published on.
@@ -139,7 +154,7 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 	if n.Driver == network.DriverHost {
 		return errors.New("container cannot be disconnected from host network or connected to host network")
 	}
-	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+	return e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) {
 		i := slices.IndexFunc(now, func(o Attachment) bool { return o.Network == n.Name })
 		var gone []netip.Addr
 		eps, err := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID})
@@ -158,6 +173,9 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 		e.namesChanged()
 		if err == nil && l.Status == Running {
 			err = e.editHosts(l.Container, gone, nil)
+		}
+		if err != nil && e.ended(l) {
+			err = nil
 		}
 		if i >= 0 { // else a connect was killed before it was noted
 			now = slices.Delete(now, i, i+1)
@@ -194,25 +212,58 @@ func (e *Engine) pair(ctx context.Context, netRef, ref string) (*Live, *network.
 	return l, m, n, err
 }
 
-// editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time.
-func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, error)) error {
-	lock, err := os.OpenFile(e.dir(c.ID, networksFile+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// lockNetworks is for who changes the networks of a container, in its record or in the kernel: its monitor from the reading of the record to the note that
+// it runs, connect, and disconnect. The lock is its folder's.
+func (e *Engine) lockNetworks(c *Container) (*os.File, error) {
+	lock, err := os.Open(e.dir(c.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{c.Name}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("flock %s: %w", lock.Name(), err)
+	}
+	return lock, nil
+}
+
+// editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time. f has the container as it is
+// under the lock: it does not start meanwhile.
+func (e *Engine) editNetworks(l *Live, f func(*Live, []Attachment) ([]Attachment, error)) error {
+	c := l.Container
+	lock, err := e.lockNetworks(c)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("flock %s: %w", lock.Name(), err)
-	}
-	nets, err := f(e.networksOf(c))
-	if err != nil {
+	gone := func(err error) error {
+		if _, look := e.look(c.ID); errors.Is(look, ErrNotFound) {
+			return &NotFoundError{c.Name}
+		}
 		return err
+	}
+	if l, err = e.look(c.ID); err != nil {
+		return gone(err)
+	}
+	nets, err := f(l, e.networksOf(c))
+	if err != nil {
+		return gone(err)
 	}
 	b, err := json.Marshal(nets)
 	if err != nil {
 		return err
 	}
-	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
+	if err := replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove); err != nil {
+		return gone(err)
+	}
+	return nil
 }
 
 // Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
@@ -273,7 +324,7 @@ func (e *Engine) dropUnnoted(ctx context.Context, m *network.Manager, list []*Li
 			failed = errors.Join(failed, err)
 			continue
 		}
-		err := e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) { // once more: it may be one that goes on
+		err := e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) { // once more: it may be one that goes on
 			eps, err := unnoted(l, now)
 			for _, ep := range eps {
 				err = errors.Join(err, m.Detach(ctx, l.ID, ep.Network), e.editHosts(l.Container, addresses(ep), nil))
