@@ -101,15 +101,29 @@ func (e *Engine) ended(l *Live) bool {
 
 // idlePorts are the host ports of a running container that has lost the network which they were published on.
 func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) ([]network.Port, error) {
+	if to.Driver != network.DriverBridge || to.Internal {
+		return nil, nil
+	}
+	run, err := e.portsIdle(m, id)
+	return slices.DeleteFunc(run, func(p network.Port) bool { return !to.Publishes(p) }), err
+}
+
+// portsIdle are the host ports of a running container if no endpoint has them.
+func (e *Engine) portsIdle(m *network.Manager, id string) ([]network.Port, error) {
 	run, err := readRunState(e.runDir(id))
-	if err != nil || len(run.Ports) == 0 || to.Driver != network.DriverBridge || to.Internal {
+	if err != nil || len(run.Ports) == 0 {
 		return nil, err
+	}
+	for _, r := range e.cniResults(id) {
+		if r.Publishes {
+			return nil, nil
+		}
 	}
 	eps, err := m.Endpoints(network.Filter{Container: id})
-	if slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
+	if err != nil || slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
 		return nil, err
 	}
-	return slices.DeleteFunc(run.Ports, func(p network.Port) bool { return !to.Publishes(p) }), err
+	return run.Ports, nil
 }
 
 // movePorts publishes the ports of a running container, which has lost the network that they were on, through another one. The
@@ -156,32 +170,45 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 	}
 	return e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) {
 		i := slices.IndexFunc(now, func(o Attachment) bool { return o.Network == n.Name })
-		var gone []netip.Addr
 		eps, err := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID})
 		if i < 0 && len(eps) == 0 {
 			return nil, errors.Join(err, fmt.Errorf("container %s is not connected to network %s", l.ID, n.Name))
 		}
-		for _, ep := range eps {
-			gone = append(gone, addresses(ep)...)
-		}
-		if err == nil {
-			err = m.Detach(ctx, l.ID, n.ID)
-		}
-		if err == nil && l.Status == Running {
-			err = e.movePorts(ctx, m, l)
-		}
-		e.namesChanged()
-		if err == nil && l.Status == Running {
-			err = e.editHosts(l.Container, gone, nil)
-		}
-		if err != nil && e.ended(l) {
-			err = nil
-		}
+		left := now
 		if i >= 0 { // else a connect was killed before it was noted
-			now = slices.Delete(now, i, i+1)
+			left = slices.Delete(slices.Clone(now), i, i+1)
 		}
-		return now, err
+		if err == nil { // noted first: what a kill leaves undone is Reconcile's to do
+			err = e.noteNetworks(l.Container, left)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := e.unplug(ctx, m, l, n.ID, eps); err != nil && !e.ended(l) {
+			if eps, failed := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID}); failed != nil || len(eps) > 0 {
+				err = errors.Join(err, e.noteNetworks(l.Container, now))
+			}
+			return nil, err
+		}
+		return left, nil
 	})
+}
+
+// unplug detaches a container, which may run, from the network of these endpoints.
+func (e *Engine) unplug(ctx context.Context, m *network.Manager, l *Live, netID string, eps []*network.Endpoint) error {
+	var gone []netip.Addr
+	for _, ep := range eps {
+		gone = append(gone, addresses(ep)...)
+	}
+	err := m.Detach(ctx, l.ID, netID)
+	if err == nil && l.Status == Running {
+		err = e.movePorts(ctx, m, l)
+	}
+	e.namesChanged()
+	if err == nil && l.Status == Running {
+		err = e.editHosts(l.Container, gone, nil)
+	}
+	return err
 }
 
 // disconnectLost removes an endpoint whose container has no record.
@@ -256,83 +283,16 @@ func (e *Engine) editNetworks(l *Live, f func(*Live, []Attachment) ([]Attachment
 	if err != nil {
 		return gone(err)
 	}
-	b, err := json.Marshal(nets)
-	if err != nil {
-		return err
-	}
-	if err := replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove); err != nil {
+	if err := e.noteNetworks(c, nets); err != nil {
 		return gone(err)
 	}
 	return nil
 }
 
-// Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
-// plugins undo what they made for containers that do not run.
-func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
-	list, err := e.List()
+func (e *Engine) noteNetworks(c *Container, nets []Attachment) error {
+	b, err := json.Marshal(nets)
 	if err != nil {
-		return network.Report{}, err
+		return err
 	}
-	m, err := e.Networks()
-	if err != nil {
-		return network.Report{}, err
-	}
-	dropped, err := e.dropUnnoted(ctx, m, list)
-	r, failed := m.Reconcile(ctx)
-	r.Changes, failed = append(dropped, r.Changes...), errors.Join(err, failed)
-	if _, err := os.Stat(e.cniDir()); err != nil {
-		return r, failed
-	}
-	attached, err := e.cni().Attachments("")
-	failed = errors.Join(failed, err)
-	for _, a := range attached {
-		l, err := e.look(a.Container)
-		if err == nil && l.Status == Running {
-			r.Kept++
-			continue
-		}
-		lock, err := e.lock(a.Container, 0)
-		if errors.Is(err, errBusy) { // it is being started
-			r.Kept++
-			continue
-		}
-		if err == nil {
-			defer lock.Close()
-		}
-		if err := e.detach(a.Container); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
-	}
-	return r, failed
-}
-
-// dropUnnoted detaches containers from networks that they are not noted to be on: a connect was killed in between.
-func (e *Engine) dropUnnoted(ctx context.Context, m *network.Manager, list []*Live) (changes []string, failed error) {
-	unnoted := func(l *Live, now []Attachment) ([]*network.Endpoint, error) {
-		eps, err := m.Endpoints(network.Filter{Container: l.ID})
-		return slices.DeleteFunc(eps, func(ep *network.Endpoint) bool {
-			return slices.ContainsFunc(now, func(a Attachment) bool { return a.Network == ep.NetworkName })
-		}), err
-	}
-	for _, l := range list {
-		if l.Status != Running || !l.HostConfig.wired() {
-			continue
-		}
-		if eps, err := unnoted(l, e.networksOf(l.Container)); err != nil || len(eps) == 0 {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		err := e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) { // once more: it may be one that goes on
-			eps, err := unnoted(l, now)
-			for _, ep := range eps {
-				err = errors.Join(err, m.Detach(ctx, l.ID, ep.Network), e.editHosts(l.Container, addresses(ep), nil))
-				changes = append(changes, fmt.Sprintf("endpoint %s on %s: removed, its connect was not finished", l.Name, ep.NetworkName))
-			}
-			return now, err
-		})
-		failed = errors.Join(failed, err)
-	}
-	return changes, failed
+	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
 }
