@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -82,7 +83,11 @@ func (e *Engine) plug(ctx context.Context, m *network.Manager, l *Live, n *netwo
 	if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
 		return err
 	}
-	ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
+	ifName, err := e.besidePlugins(m, l.ID)
+	if err != nil {
+		return err
+	}
+	ep, err := m.Attach(ctx, e.request(l.Container, l.PID, ifName, a, ports))
 	if err != nil {
 		return err
 	}
@@ -91,6 +96,28 @@ func (e *Engine) plug(ctx context.Context, m *network.Manager, l *Live, n *netwo
 		return errors.Join(err, m.Detach(ctx, l.ID, n.ID))
 	}
 	return nil
+}
+
+// besidePlugins is the name for one more interface of a running container, of whose plugins' the manager does not know. Without plugins it is "",
+// the manager's choice.
+func (e *Engine) besidePlugins(m *network.Manager, id string) (string, error) {
+	if len(e.cniResults(id)) == 0 {
+		return "", nil
+	}
+	var used []string
+	attached, err := e.cni().Attachments(id)
+	for _, a := range attached {
+		used = append(used, a.IfName)
+	}
+	eps, failed := m.Endpoints(network.Filter{Container: id})
+	for _, ep := range eps {
+		used = append(used, ep.IfName)
+	}
+	for i := 0; ; i++ {
+		if name := "eth" + strconv.Itoa(i); !slices.Contains(used, name) {
+			return name, errors.Join(err, failed)
+		}
+	}
 }
 
 // ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it.

@@ -81,7 +81,7 @@ func (e *Engine) writeHosts(c *Container, own, gateways []netip.Addr) error {
 		}
 		extra = append(extra, entries...)
 	}
-	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname})
+	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
 	return os.WriteFile(e.dir(c.ID, "hosts"), b, 0o644)
 }
 
@@ -101,6 +101,6 @@ func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
 		}
 		b.Write(line)
 	}
-	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname})
+	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
 	return os.WriteFile(path, all, 0o644)
 }
