@@ -227,13 +227,19 @@ func (e *Engine) unplug(ctx context.Context, m *network.Manager, l *Live, netID 
 	for _, ep := range eps {
 		gone = append(gone, addresses(ep)...)
 	}
-	err := m.Detach(ctx, l.ID, netID)
-	if err == nil && l.Status == Running {
-		err = e.movePorts(ctx, m, l)
+	running := l.Status == Running
+	if running { // first: who is killed later on has left no line
+		if err := e.editHosts(l.Container, gone, nil); err != nil {
+			return err
+		}
 	}
+	err := m.Detach(ctx, l.ID, netID)
 	e.namesChanged()
-	if err == nil && l.Status == Running {
-		err = e.editHosts(l.Container, gone, nil)
+	if err != nil && running {
+		return errors.Join(err, e.editHosts(l.Container, nil, gone))
+	}
+	if err == nil && running {
+		err = e.movePorts(ctx, m, l)
 	}
 	return err
 }

@@ -121,6 +121,9 @@ func (e *Engine) addNoted(ctx context.Context, m *network.Manager, list []*Live)
 					changes = append(changes, fmt.Sprintf("endpoint %s on %s: attached again", l.Name, n.Name))
 				}
 			}
+			if err == nil {
+				err = e.dropLostHosts(l)
+			}
 			if idle, portErr := e.portsIdle(m, l.ID); err == nil && len(idle) > 0 {
 				err = errors.Join(portErr, e.movePorts(ctx, m, l))
 				if left, _ := e.portsIdle(m, l.ID); err == nil && len(left) == 0 {
