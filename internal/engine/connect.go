@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -59,42 +61,96 @@ func (e *Engine) Connect(ctx context.Context, netRef, ref string, a Attachment) 
 		return errors.New("container sharing network namespace with another container or host cannot be connected to any other network")
 	}
 	a.Network = n.Name
-	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+	return e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) {
 		if slices.ContainsFunc(now, func(o Attachment) bool { return o.Network == n.Name }) {
 			return nil, fmt.Errorf("endpoint with name %s already exists in network %s", l.Name, n.Name)
 		}
 		if l.Status == Running {
-			ports, err := e.idlePorts(m, l.ID, n)
-			if err != nil {
+			if err := e.plug(ctx, m, l, n, a); err != nil && !e.ended(l) {
 				return nil, err
-			}
-			if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
-				return nil, err
-			}
-			ep, err := m.Attach(ctx, e.request(l.Container, l.PID, "", a, ports))
-			if err != nil {
-				return nil, err
-			}
-			e.namesChanged()
-			if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
-				return nil, errors.Join(err, m.Detach(ctx, l.ID, n.ID))
 			}
 		}
 		return append(now, a), nil
 	})
 }
 
+// plug attaches a running container.
+func (e *Engine) plug(ctx context.Context, m *network.Manager, l *Live, n *network.Network, a Attachment) error {
+	ports, err := e.idlePorts(m, l.ID, n)
+	if err != nil {
+		return err
+	}
+	if err := m.Detach(ctx, l.ID, n.ID); err != nil { // what a connect has left that was killed
+		return err
+	}
+	ifName, err := e.besidePlugins(m, l.ID)
+	if err != nil {
+		return err
+	}
+	ep, err := m.Attach(ctx, e.request(l.Container, l.PID, ifName, a, ports))
+	if err != nil {
+		return err
+	}
+	e.namesChanged()
+	if err := e.editHosts(l.Container, nil, addresses(ep)); err != nil {
+		return errors.Join(err, m.Detach(ctx, l.ID, n.ID))
+	}
+	return nil
+}
+
+// besidePlugins is the name for one more interface of a running container, of whose plugins' the manager does not know. Without plugins it is "",
+// the manager's choice.
+func (e *Engine) besidePlugins(m *network.Manager, id string) (string, error) {
+	if len(e.cniResults(id)) == 0 {
+		return "", nil
+	}
+	var used []string
+	attached, err := e.cni().Attachments(id)
+	for _, a := range attached {
+		used = append(used, a.IfName)
+	}
+	eps, failed := m.Endpoints(network.Filter{Container: id})
+	for _, ep := range eps {
+		used = append(used, ep.IfName)
+	}
+	for i := 0; ; i++ {
+		if name := "eth" + strconv.Itoa(i); !slices.Contains(used, name) {
+			return name, errors.Join(err, failed)
+		}
+	}
+}
+
+// ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it.
+func (e *Engine) ended(l *Live) bool {
+	now, err := e.look(l.ID)
+	return err == nil && now.Status != Running
+}
+
 // idlePorts are the host ports of a running container that has lost the network which they were published on.
 func (e *Engine) idlePorts(m *network.Manager, id string, to *network.Network) ([]network.Port, error) {
+	if to.Driver != network.DriverBridge || to.Internal {
+		return nil, nil
+	}
+	run, err := e.portsIdle(m, id)
+	return slices.DeleteFunc(run, func(p network.Port) bool { return !to.Publishes(p) }), err
+}
+
+// portsIdle are the host ports of a running container if no endpoint has them.
+func (e *Engine) portsIdle(m *network.Manager, id string) ([]network.Port, error) {
 	run, err := readRunState(e.runDir(id))
-	if err != nil || len(run.Ports) == 0 || to.Driver != network.DriverBridge || to.Internal {
+	if err != nil || len(run.Ports) == 0 {
 		return nil, err
+	}
+	for _, r := range e.cniResults(id) {
+		if r.Publishes {
+			return nil, nil
+		}
 	}
 	eps, err := m.Endpoints(network.Filter{Container: id})
-	if slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
+	if err != nil || slices.ContainsFunc(eps, func(ep *network.Endpoint) bool { return len(ep.Ports) > 0 }) {
 		return nil, err
 	}
-	return slices.DeleteFunc(run.Ports, func(p network.Port) bool { return !to.Publishes(p) }), err
+	return run.Ports, nil
 }
 
 // movePorts publishes the ports of a running container, which has lost the network that they were on, through another one. The
@@ -139,31 +195,53 @@ func (e *Engine) Disconnect(ctx context.Context, netRef, ref string, force bool)
 	if n.Driver == network.DriverHost {
 		return errors.New("container cannot be disconnected from host network or connected to host network")
 	}
-	return e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) {
+	return e.editNetworks(l, func(l *Live, now []Attachment) ([]Attachment, error) {
 		i := slices.IndexFunc(now, func(o Attachment) bool { return o.Network == n.Name })
-		var gone []netip.Addr
 		eps, err := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID})
 		if i < 0 && len(eps) == 0 {
 			return nil, errors.Join(err, fmt.Errorf("container %s is not connected to network %s", l.ID, n.Name))
 		}
-		for _, ep := range eps {
-			gone = append(gone, addresses(ep)...)
-		}
-		if err == nil {
-			err = m.Detach(ctx, l.ID, n.ID)
-		}
-		if err == nil && l.Status == Running {
-			err = e.movePorts(ctx, m, l)
-		}
-		e.namesChanged()
-		if err == nil && l.Status == Running {
-			err = e.editHosts(l.Container, gone, nil)
-		}
+		left := now
 		if i >= 0 { // else a connect was killed before it was noted
-			now = slices.Delete(now, i, i+1)
+			left = slices.Delete(slices.Clone(now), i, i+1)
 		}
-		return now, err
+		if err == nil { // noted first: what a kill leaves undone is Reconcile's to do
+			err = e.noteNetworks(l.Container, left)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := e.unplug(ctx, m, l, n.ID, eps); err != nil && !e.ended(l) {
+			if eps, failed := m.Endpoints(network.Filter{Container: l.ID, Network: n.ID}); failed != nil || len(eps) > 0 {
+				err = errors.Join(err, e.noteNetworks(l.Container, now))
+			}
+			return nil, err
+		}
+		return left, nil
 	})
+}
+
+// unplug detaches a container, which may run, from the network of these endpoints.
+func (e *Engine) unplug(ctx context.Context, m *network.Manager, l *Live, netID string, eps []*network.Endpoint) error {
+	var gone []netip.Addr
+	for _, ep := range eps {
+		gone = append(gone, addresses(ep)...)
+	}
+	running := l.Status == Running
+	if running { // first: who is killed later on has left no line
+		if err := e.editHosts(l.Container, gone, nil); err != nil {
+			return err
+		}
+	}
+	err := m.Detach(ctx, l.ID, netID)
+	e.namesChanged()
+	if err != nil && running {
+		return errors.Join(err, e.editHosts(l.Container, nil, gone))
+	}
+	if err == nil && running {
+		err = e.movePorts(ctx, m, l)
+	}
+	return err
 }
 
 // disconnectLost removes an endpoint whose container has no record.
@@ -194,94 +272,60 @@ func (e *Engine) pair(ctx context.Context, netRef, ref string) (*Live, *network.
 	return l, m, n, err
 }
 
-// editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time.
-func (e *Engine) editNetworks(c *Container, f func([]Attachment) ([]Attachment, error)) error {
-	lock, err := os.OpenFile(e.dir(c.ID, networksFile+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// lockNetworks is for who changes the networks of a container, in its record or in the kernel: its monitor from the reading of the record to the note that
+// it runs, connect, and disconnect. The lock is its folder's.
+func (e *Engine) lockNetworks(c *Container) (*os.File, error) {
+	lock, err := os.Open(e.dir(c.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{c.Name}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("flock %s: %w", lock.Name(), err)
+	}
+	return lock, nil
+}
+
+// editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time. f has the container as it is
+// under the lock: it does not start meanwhile.
+func (e *Engine) editNetworks(l *Live, f func(*Live, []Attachment) ([]Attachment, error)) error {
+	c := l.Container
+	lock, err := e.lockNetworks(c)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("flock %s: %w", lock.Name(), err)
-	}
-	nets, err := f(e.networksOf(c))
-	if err != nil {
+	gone := func(err error) error {
+		if _, look := e.look(c.ID); errors.Is(look, ErrNotFound) {
+			return &NotFoundError{c.Name}
+		}
 		return err
 	}
+	if l, err = e.look(c.ID); err != nil {
+		return gone(err)
+	}
+	nets, err := f(l, e.networksOf(c))
+	if err != nil {
+		return gone(err)
+	}
+	if err := e.noteNetworks(c, nets); err != nil {
+		return gone(err)
+	}
+	return nil
+}
+
+func (e *Engine) noteNetworks(c *Container, nets []Attachment) error {
 	b, err := json.Marshal(nets)
 	if err != nil {
 		return err
 	}
 	return replaceFile(e.dir(c.ID, networksFile), append(b, '\n'), !c.HostConfig.AutoRemove)
-}
-
-// Reconcile notes the ends of containers that nobody looks after, makes the kernel agree with the records of networks, and has
-// plugins undo what they made for containers that do not run.
-func (e *Engine) Reconcile(ctx context.Context) (network.Report, error) {
-	list, err := e.List()
-	if err != nil {
-		return network.Report{}, err
-	}
-	m, err := e.Networks()
-	if err != nil {
-		return network.Report{}, err
-	}
-	dropped, err := e.dropUnnoted(ctx, m, list)
-	r, failed := m.Reconcile(ctx)
-	r.Changes, failed = append(dropped, r.Changes...), errors.Join(err, failed)
-	if _, err := os.Stat(e.cniDir()); err != nil {
-		return r, failed
-	}
-	attached, err := e.cni().Attachments("")
-	failed = errors.Join(failed, err)
-	for _, a := range attached {
-		l, err := e.look(a.Container)
-		if err == nil && l.Status == Running {
-			r.Kept++
-			continue
-		}
-		lock, err := e.lock(a.Container, 0)
-		if errors.Is(err, errBusy) { // it is being started
-			r.Kept++
-			continue
-		}
-		if err == nil {
-			defer lock.Close()
-		}
-		if err := e.detach(a.Container); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		r.Changes = append(r.Changes, fmt.Sprintf("endpoint %s on cni:%s: removed, its owner is gone", shortID(a.Container), a.Network))
-	}
-	return r, failed
-}
-
-// dropUnnoted detaches containers from networks that they are not noted to be on: a connect was killed in between.
-func (e *Engine) dropUnnoted(ctx context.Context, m *network.Manager, list []*Live) (changes []string, failed error) {
-	unnoted := func(l *Live, now []Attachment) ([]*network.Endpoint, error) {
-		eps, err := m.Endpoints(network.Filter{Container: l.ID})
-		return slices.DeleteFunc(eps, func(ep *network.Endpoint) bool {
-			return slices.ContainsFunc(now, func(a Attachment) bool { return a.Network == ep.NetworkName })
-		}), err
-	}
-	for _, l := range list {
-		if l.Status != Running || !l.HostConfig.wired() {
-			continue
-		}
-		if eps, err := unnoted(l, e.networksOf(l.Container)); err != nil || len(eps) == 0 {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		err := e.editNetworks(l.Container, func(now []Attachment) ([]Attachment, error) { // once more: it may be one that goes on
-			eps, err := unnoted(l, now)
-			for _, ep := range eps {
-				err = errors.Join(err, m.Detach(ctx, l.ID, ep.Network), e.editHosts(l.Container, addresses(ep), nil))
-				changes = append(changes, fmt.Sprintf("endpoint %s on %s: removed, its connect was not finished", l.Name, ep.NetworkName))
-			}
-			return now, err
-		})
-		failed = errors.Join(failed, err)
-	}
-	return changes, failed
 }

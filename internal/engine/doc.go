@@ -4,7 +4,7 @@
 //	<root>/containers/<id>/lock             flocked by whoever looks after the container: its maker, then its monitor
 //	<root>/containers/<id>/{upper,work}     overlayfs' writable layer; or rootfs, a copy, where overlayfs does not work
 //	<root>/containers/<id>/{hosts,hostname,resolv.conf,ID-json.log}
-//	<root>/containers/<id>/networks.json    its networks since the first connect or disconnect, in place of the record's
+//	<root>/containers/<id>/networks.json    its networks since the first connect or disconnect, in place of the record's; the folder is flocked by who changes them
 //	<root>/volumes/<name>/                  volumes.go
 //	<root>/names/<name>                     symbolic link to the id
 //	<run root>/<id>/state.json              pid and start time of the running process
@@ -27,7 +27,8 @@
 // the end does, or network.Reconcile. Until then the container goes on, without names, and its host ports are not held against
 // other programs.
 //
-// Many processes use the folders at once; no lock is held but a container's own, and the one for names for a moment.
+// Many processes use the folders at once; no lock is held but a container's own, and those for names and
+// for a container's networks for a moment.
 //
 // Specs: the OCI runtime specification's config.md; defaults as Docker's daemon has them. Example:
 //

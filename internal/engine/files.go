@@ -81,7 +81,7 @@ func (e *Engine) writeHosts(c *Container, own, gateways []netip.Addr) error {
 		}
 		extra = append(extra, entries...)
 	}
-	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname})
+	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
 	return os.WriteFile(e.dir(c.ID, "hosts"), b, 0o644)
 }
 
@@ -101,6 +101,44 @@ func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
 		}
 		b.Write(line)
 	}
-	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname})
+	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
 	return os.WriteFile(path, all, 0o644)
+}
+
+// dropLostHosts takes lines of a container's own names out of its /etc/hosts whose addresses it has no more: a command was killed before it
+// could.
+func (e *Engine) dropLostHosts(l *Live) error {
+	has := map[string]bool{}
+	eps, err := e.Endpoints(l)
+	if err != nil {
+		return err
+	}
+	for _, ep := range eps {
+		for _, a := range addresses(ep) {
+			has[a.String()] = true
+		}
+	}
+	for _, h := range l.HostConfig.ExtraHosts {
+		if entries, err := dns.ParseAddHost(h, nil); err == nil {
+			for _, x := range entries {
+				has[x.Addr.String()] = true
+			}
+		}
+	}
+	b, err := os.ReadFile(e.dir(l.ID, "hosts"))
+	if err != nil {
+		return err
+	}
+	own := dns.Self{Hostname: l.Config.Hostname, Domain: l.Config.Domainname}.Names()
+	var gone []netip.Addr
+	for line := range strings.Lines(string(b)) {
+		addr, names, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		if a, err := netip.ParseAddr(addr); err == nil && names == own && !has[addr] {
+			gone = append(gone, a)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return e.editHosts(l.Container, gone, nil)
 }

@@ -181,6 +181,13 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 	if err := json.Unmarshal(request, &req); err != nil {
 		return 0, err
 	}
+	if s.c.HostConfig.wired() {
+		lock, err := s.e.lockNetworks(s.c)
+		if err != nil {
+			return 0, err
+		}
+		defer lock.Close()
+	}
 	w, err := s.e.reservePorts(s.c)
 	if err != nil {
 		return 0, err

@@ -167,6 +167,9 @@ func (w *wires) publisher() int {
 }
 
 func (e *Engine) request(c *Container, pid int, ifName string, a Attachment, ports []network.Port) network.Request {
+	if h := c.Config.Hostname; h != c.Name && !slices.Contains(a.Aliases, h) { // Docker's DNSNames have it
+		a.Aliases = append(slices.Clip(a.Aliases), h)
+	}
 	return network.Request{
 		Container: c.ID, Name: c.Name, Network: a.Network, PID: pid, IfName: ifName, MAC: a.MAC, IP4: a.IP, IP6: a.IP6,
 		Aliases: a.Aliases, Ports: ports, Reserved: len(ports) > 0,

@@ -75,17 +75,22 @@ func Hosts(host []byte, extra []HostEntry, self Self) []byte {
 	for _, e := range extra {
 		b.WriteString(e.Addr.String() + "\t" + e.Name + "\n")
 	}
+	for _, a := range self.Addrs {
+		b.WriteString(a.String() + "\t" + self.Names() + "\n")
+	}
+	return []byte(b.String())
+}
+
+// Names are those on the container's own lines.
+func (self Self) Names() string {
 	name := self.Hostname
 	if self.Domain != "" {
 		name += "." + self.Domain
 	}
-	if short, _, ok := strings.Cut(name, "."); ok && name != "" {
+	if short, _, ok := strings.Cut(name, "."); ok {
 		name += " " + short
 	}
-	for _, a := range self.Addrs {
-		b.WriteString(a.String() + "\t" + name + "\n")
-	}
-	return []byte(b.String())
+	return name
 }
 
 // Hostname makes /etc/hostname.
