@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -168,12 +169,12 @@ func (m *machine) target(pid int) (*target, error) {
 	}
 	if strings.HasPrefix(p.State, "Z") {
 		dir.close()
-		if dir, p, err = threadOf(p); err != nil {
+		if dir, p, err = threadOf(p, maxGroupIDs); err != nil {
 			return nil, err
 		}
 	}
 	if old := m.pid[pid]; old != nil {
-		p.Container, old.NS = old.Container, p.NS // those of a dead leader cannot be read
+		p.Container, old.NS = old.Container, p.NS // its first thread may have ended since
 	}
 	t := &target{p: p, dir: dir, has: map[int]bool{}}
 	t.uids, t.gids = parseIDMap(dir.text("uid_map")), parseIDMap(dir.text("gid_map"))
@@ -195,7 +196,7 @@ func (m *machine) target(pid int) (*target, error) {
 }
 
 // threadOf finds a thread that lives in a process whose first one has ended, to look through; the process stays what it is.
-func threadOf(leader *Process) (proc, *Process, error) {
+func threadOf(leader *Process, groups int) (proc, *Process, error) {
 	tasks, _ := os.ReadDir("/proc/" + strconv.Itoa(leader.PID) + "/task")
 	for _, t := range tasks {
 		tid, err := strconv.Atoi(t.Name())
@@ -207,8 +208,8 @@ func threadOf(leader *Process) (proc, *Process, error) {
 			continue
 		}
 		dir := proc{tid, fd}
-		if p, err := dir.process(new(make([]byte, 1<<16)), true, maxGroupIDs); err == nil && !strings.HasPrefix(p.State, "Z") {
-			p.PID, p.PIDs, p.Name, p.State = leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
+		if p, err := dir.process(new(make([]byte, 1<<13)), true, groups); err == nil && !strings.HasPrefix(p.State, "Z") {
+			p.thread, p.PID, p.PIDs, p.Name, p.State = tid, leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
 			return dir, p, nil
 		}
 		dir.close()
@@ -316,7 +317,7 @@ func readCommands(ps []*Process) {
 		pids := make([]int, 0, len(ps)-from)
 		for _, p := range ps[from:] {
 			p.Command = "[" + p.Name + "]"
-			pids = append(pids, p.PID)
+			pids = append(pids, cmp.Or(p.thread, p.PID)) // a thread's folder is in /proc, too
 		}
 		if stalls == 3 {
 			return

@@ -49,12 +49,23 @@ func TestDeadLeader(t *testing.T) {
 	testenv.Need(t, testenv.Root)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "EXPLAIN_DEAD=1")
-	f, err := Gather(Options{PID: start(t, cmd)})
+	pid := start(t, cmd)
+	f, err := Gather(Options{PID: pid})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(f.Processes) != 1 || !strings.Contains(f.Processes[0].State, "its first thread has ended") || len(f.Mounts.Table) == 0 || f.Namespaces[0].Inode == 0 {
 		t.Errorf("%+v", f.Processes)
+	}
+	// And so it is among others: in the trees of a container, in ns and caps.
+	m, err := scan(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := m.pid[pid]
+	readCommands([]*Process{p})
+	if strings.HasPrefix(p.State, "Z") || p.NS != m.self.NS || len(p.Cgroups) == 0 || p.Command != os.Args[0] {
+		t.Errorf("%+v", p)
 	}
 	_, err = Gather(Options{PID: start(t, exec.Command("true"))})
 	if err == nil || !strings.Contains(err.Error(), "of a zombie there is nothing to explain") {
