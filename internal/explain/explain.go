@@ -35,6 +35,7 @@ type Facts struct {
 	Hostname     string        `json:",omitempty"`
 	Basis        string        // how the processes were found that belong to it
 	Processes    []*Process    `json:",omitempty"`
+	Threads      []*Process    `json:",omitempty"` // with rights that the first thread of their process does not have; PIDs are their ids
 	Namespaces   []Namespace   `json:",omitempty"`
 	Cgroup       *Cgroup       `json:",omitempty"`
 	Capabilities *Capabilities `json:",omitempty"`
@@ -43,7 +44,8 @@ type Facts struct {
 	Network      *Network      `json:",omitempty"`
 	Security     []Finding     `json:",omitempty"`
 
-	host [Kinds]uint64 // namespaces of the host
+	host   [Kinds]uint64 // namespaces of the host
+	unread int           // threads
 }
 
 // target is the process that is explained, held by fd.
@@ -111,6 +113,9 @@ func (m *machine) gather(t *target, o Options, f *Facts) {
 	readCommands(t.procs)
 	t.loadNames()
 	f.Processes = m.tree(t)
+	if want("capabilities") {
+		f.Threads, f.unread = threads(f.Processes)
+	}
 	if want("namespaces") {
 		f.Namespaces = m.namespaces(t)
 	}
@@ -144,7 +149,7 @@ func (f *Facts) only(o Options) {
 		f.Cgroup = nil
 	}
 	if drop("capabilities") {
-		f.Capabilities = nil
+		f.Capabilities, f.Threads = nil, nil
 	}
 	if drop("mounts") {
 		f.Mounts = nil

@@ -72,3 +72,25 @@ func TestDeadLeader(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What one thread alone has given up, the others have still.
+func TestThreads(t *testing.T) {
+	done, ready := make(chan struct{}), make(chan error)
+	defer close(done)
+	go func() {
+		runtime.LockOSThread() // it ends with the test
+		ready <- unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		<-done
+	}()
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	m, err := scan(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, unread := threads([]*Process{m.self})
+	if len(got) != 1 || got[0].NoNewPrivs == m.self.NoNewPrivs || got[0].PID != m.self.PID || got[0].thread == m.self.PID || unread != 0 {
+		t.Errorf("%+v, %d unread", got, unread)
+	}
+}
