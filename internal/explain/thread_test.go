@@ -49,15 +49,48 @@ func TestDeadLeader(t *testing.T) {
 	testenv.Need(t, testenv.Root)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "EXPLAIN_DEAD=1")
-	f, err := Gather(Options{PID: start(t, cmd)})
+	pid := start(t, cmd)
+	f, err := Gather(Options{PID: pid})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(f.Processes) != 1 || !strings.Contains(f.Processes[0].State, "its first thread has ended") || len(f.Mounts.Table) == 0 || f.Namespaces[0].Inode == 0 {
 		t.Errorf("%+v", f.Processes)
 	}
+	// And so it is among others: in the trees of a container, in ns and caps.
+	m, err := scan(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := m.pid[pid]
+	readCommands([]*Process{p})
+	if strings.HasPrefix(p.State, "Z") || p.NS != m.self.NS || len(p.Cgroups) == 0 || p.Command != os.Args[0] {
+		t.Errorf("%+v", p)
+	}
 	_, err = Gather(Options{PID: start(t, exec.Command("true"))})
 	if err == nil || !strings.Contains(err.Error(), "of a zombie there is nothing to explain") {
 		t.Error(err)
+	}
+}
+
+// What one thread alone has given up, the others have still.
+func TestThreads(t *testing.T) {
+	done, ready := make(chan struct{}), make(chan error)
+	defer close(done)
+	go func() {
+		runtime.LockOSThread() // it ends with the test
+		ready <- unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		<-done
+	}()
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	m, err := scan(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, unread := threads([]*Process{m.self})
+	if len(got) != 1 || got[0].NoNewPrivs == m.self.NoNewPrivs || got[0].PID != m.self.PID || got[0].thread == m.self.PID || unread != 0 {
+		t.Errorf("%+v, %d unread", got, unread)
 	}
 }
