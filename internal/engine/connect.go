@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"vitro/internal/network"
 )
@@ -120,10 +121,15 @@ func (e *Engine) besidePlugins(m *network.Manager, id string) (string, error) {
 	}
 }
 
-// ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it.
+// ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it. One that is not
+// reaped yet has no namespaces any more.
 func (e *Engine) ended(l *Live) bool {
-	now, err := e.look(l.ID)
-	return err == nil && now.Status != Running
+	run, err := readRunState(e.runDir(l.ID))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	_, err = os.Readlink(fmt.Sprintf("/proc/%d/ns/net", run.PID))
+	return err != nil || !run.alive()
 }
 
 // idlePorts are the host ports of a running container that has lost the network which they were published on.
@@ -273,32 +279,23 @@ func (e *Engine) pair(ctx context.Context, netRef, ref string) (*Live, *network.
 }
 
 // lockNetworks is for who changes the networks of a container, in its record or in the kernel: its monitor from the reading of the record to the note that
-// it runs, connect, and disconnect. The lock is its folder's.
-func (e *Engine) lockNetworks(c *Container) (*os.File, error) {
-	lock, err := os.Open(e.dir(c.ID))
+// it runs, connect, disconnect, and who removes it. The lock is its folder's.
+func (e *Engine) lockNetworks(c *Container, wait time.Duration) (*os.File, error) {
+	lock, err := flock(e.dir(c.ID), syscall.LOCK_EX, wait)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotFoundError{c.Name}
 	}
-	if err != nil {
-		return nil, err
-	}
-	for {
-		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("flock %s: %w", lock.Name(), err)
-	}
-	return lock, nil
+	return lock, err
 }
+
+// networksWait is what a plugin may take while a container starts.
+const networksWait = 2 * time.Minute
 
 // editNetworks changes what a container is on: networks.json beside the record, which its monitor may write any time. f has the container as it is
 // under the lock: it does not start meanwhile.
 func (e *Engine) editNetworks(l *Live, f func(*Live, []Attachment) ([]Attachment, error)) error {
 	c := l.Container
-	lock, err := e.lockNetworks(c)
+	lock, err := e.lockNetworks(c, networksWait)
 	if err != nil {
 		return err
 	}

@@ -56,10 +56,13 @@ func (e *Engine) newLock(id string) (*os.File, error) {
 	return e.lock(id, 0)
 }
 
-// flock opens and locks a file. A lock counts only while its path leads to it: the file may have gone with its folder.
+// flock opens and locks a file or folder. A lock counts only while its path leads to it: the file may have gone with its folder.
 func flock(path string, how int, wait time.Duration) (*os.File, error) {
 	for end := time.Now().Add(wait); ; {
 		f, err := os.OpenFile(path, os.O_RDWR, 0o600)
+		if errors.Is(err, syscall.EISDIR) {
+			f, err = os.Open(path)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // remove deletes all that there is of a container whose lock the caller holds. What makes it visible goes first: a crash
@@ -18,6 +19,9 @@ func (e *Engine) erase(c *Container) error {
 	err := errors.Join(e.runtime().Delete(c.ID, true), os.RemoveAll(e.runDir(c.ID)), ignoreMissing(os.Remove(e.dir(c.ID, recordName))))
 	if c.Name != "" {
 		e.unlink(c.Name, c.ID)
+	}
+	if lock, busy := e.lockNetworks(c, time.Second); busy == nil { // connect writes there
+		defer lock.Close()
 	}
 	return errors.Join(err, os.RemoveAll(e.dir(c.ID)))
 }

@@ -182,7 +182,7 @@ func (s *starter) start(request []byte, io monitor.Stdio) (int, error) {
 		return 0, err
 	}
 	if s.c.HostConfig.wired() {
-		lock, err := s.e.lockNetworks(s.c)
+		lock, err := s.e.lockNetworks(s.c, networksWait)
 		if err != nil {
 			return 0, err
 		}

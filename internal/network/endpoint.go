@@ -506,6 +506,9 @@ func (m *Manager) moveDefaultRoute(container string) error {
 			continue
 		}
 		ns, err := e.open()
+		if err != nil && !e.Alive() {
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -169,6 +169,9 @@ func (m *Manager) repairEndpoints(r *Report) error {
 func (m *Manager) repairEndpoint(n *Network, e *Endpoint) (changes []string, err error) {
 	ns, err := e.open()
 	if err != nil {
+		if !e.Alive() { // it has ended since we looked: who looks after it detaches it
+			err = nil
+		}
 		return nil, err
 	}
 	defer ns.Close()
