@@ -381,7 +381,8 @@ func hostname(dir proc) string {
 	return name
 }
 
-// CapsOf lists processes with capabilities: those of containers, or with all every process that has one.
+// CapsOf lists processes with capabilities: those of containers, or with all every process that has one. A thread whose sets
+// are not those of the first one of its process follows it.
 func CapsOf(known []Container, all bool) ([]*Process, error) {
 	m, err := scan(known, all)
 	if err != nil {
@@ -394,6 +395,14 @@ func CapsOf(known []Container, all bool) ([]*Process, error) {
 		}
 		if p.Container != "" || all && p.Caps.Permitted|p.Caps.Effective != 0 {
 			out = append(out, p)
+		}
+	}
+	others, _ := threads(out)
+	for _, t := range others {
+		p := m.pid[t.PID]
+		if t.Caps != p.Caps || t.UID != p.UID {
+			i := slices.Index(out, p) + 1
+			out = slices.Insert(out, i, t)
 		}
 	}
 	users := hostNames("etc/passwd")

@@ -571,8 +571,11 @@ func CapsText(list []*Process, page Page) string {
 		if q.Caps.Bounding != 0 {
 			amb += " +"
 		}
-		name := q.Container
-		rows = append(rows, row(c(q.PPID), c(q.PID), c(user(q.UID[1], q.UserOutside)), c(orDash(name)), c(q.Name), c(strings.ToLower(setText(q.Caps.Effective)), amb)))
+		name, command := q.Container, q.Name
+		if q.thread != 0 {
+			command = fmt.Sprintf("%s, thread %d", command, q.thread)
+		}
+		rows = append(rows, row(c(q.PPID), c(q.PID), c(user(q.UID[1], q.UserOutside)), c(orDash(name)), c(command), c(strings.ToLower(setText(q.Caps.Effective)), amb)))
 	}
 	p.table([]string{"PPID", "PID", "USER", "CONTAINER", "COMMAND", "EFFECTIVE (@ ambient, + bounding)"}, rows)
 	return p.b.String()
