@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -82,15 +83,51 @@ func (e *Engine) writeHosts(c *Container, own, gateways []netip.Addr) error {
 		extra = append(extra, entries...)
 	}
 	b := dns.Hosts(host, extra, dns.Self{Addrs: own, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
-	return os.WriteFile(e.dir(c.ID, "hosts"), b, 0o644)
+	return overwrite(e.dir(c.ID, "hosts"), b)
+}
+
+// overwrite writes a file in place, which is mounted somewhere and so cannot be replaced. Who is killed meanwhile leaves the old content or the
+// new, perhaps with empty lines behind: there is one write, and nothing is cut off before it.
+func overwrite(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	padded := append(slices.Clip(b), bytes.Repeat([]byte("\n"), max(0, int(min(st.Size(), maxHosts))-len(b)))...)
+	if _, err := f.WriteAt(padded, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(b)))
+}
+
+// maxHosts bounds a hosts file that is edited, in bytes.
+const maxHosts = 1 << 20
+
+// readHosts gives nil for a file that is too long: the container writes to it, and may have made it any size. It is left as it is.
+func readHosts(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxHosts+1))
+	if len(b) > maxHosts {
+		return nil, err
+	}
+	return b[:len(b):len(b)], err
 }
 
 // editHosts takes a running container's own lines with the addresses gone out of /etc/hosts, and adds lines for those that are new;
 // what the container itself wrote there stays.
 func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
 	path := e.dir(c.ID, "hosts")
-	old, err := os.ReadFile(path)
-	if err != nil {
+	old, err := readHosts(path)
+	if err != nil || old == nil {
 		return err
 	}
 	var b bytes.Buffer
@@ -102,7 +139,7 @@ func (e *Engine) editHosts(c *Container, gone, added []netip.Addr) error {
 		b.Write(line)
 	}
 	all := dns.Hosts(b.Bytes(), nil, dns.Self{Addrs: added, Hostname: c.Config.Hostname, Domain: c.Config.Domainname})
-	return os.WriteFile(path, all, 0o644)
+	return overwrite(path, all)
 }
 
 // dropLostHosts takes lines of a container's own names out of its /etc/hosts whose addresses it has no more: a command was killed before it
@@ -125,7 +162,7 @@ func (e *Engine) dropLostHosts(l *Live) error {
 			}
 		}
 	}
-	b, err := os.ReadFile(e.dir(l.ID, "hosts"))
+	b, err := readHosts(e.dir(l.ID, "hosts"))
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,21 @@ func TestEditHosts(t *testing.T) {
 	if got, want := read(), "10.0.0.1\tgw\n1.2.3.4 own\n10.1.0.2\ta.b a\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if err := e.editHosts(c, []netip.Addr{second}, nil); err != nil { // shorter
+		t.Fatal(err)
+	}
+	if got, want := read(), "10.0.0.1\tgw\n1.2.3.4 own\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := os.Truncate(e.dir("x", "hosts"), maxHosts+1); err != nil { // the container may do so
+		t.Fatal(err)
+	}
+	if err := e.editHosts(c, nil, []netip.Addr{second}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); strings.Contains(got, "10.1.0.2") || !strings.HasSuffix(got, "\x00") {
+		t.Errorf("a file that is too long was edited: %.80q", got)
+	}
 }
 
 // The exit status of a container whose network fails is 125, whatever the errno's text.
