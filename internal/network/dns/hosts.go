@@ -82,10 +82,10 @@ func Hosts(host []byte, extra []HostEntry, self Self) []byte {
 }
 
 // Names are those on the container's own lines.
-func (self Self) Names() string {
-	name := self.Hostname
-	if self.Domain != "" {
-		name += "." + self.Domain
+func (s Self) Names() string {
+	name := s.Hostname
+	if s.Domain != "" {
+		name += "." + s.Domain
 	}
 	if short, _, ok := strings.Cut(name, "."); ok {
 		name += " " + short
