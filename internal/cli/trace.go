@@ -48,6 +48,7 @@ func traceExecCmd(a *app) *cobra.Command {
 				if o.PIDNS, w.only, err = explain.TraceFilter(pid, a.seen().containers()); err != nil {
 					return err
 				}
+				w.names.Learn(pid)
 			}
 			return w.run(cmd.Context(), o, cmd.ErrOrStderr())
 		},

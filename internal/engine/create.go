@@ -208,6 +208,9 @@ func (h *HostConfig) check() error {
 	if err := h.checkLimits(runtime.NumCPU()); err != nil {
 		return err
 	}
+	if h.Memory > 0 && h.Memory < h.MemoryReservation { // each may be updated alone
+		return refused("Minimum memory limit can not be less than memory reservation limit, see usage")
+	}
 	if h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
 	}

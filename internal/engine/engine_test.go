@@ -126,6 +126,7 @@ func TestNewContainer(t *testing.T) {
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:x"}}}, "error: invalid volume specification: '/a:x': invalid mount config for type \"bind\": invalid mount path: 'x' mount path must be absolute"},
 		{CreateOptions{HostConfig: HostConfig{Binds: []string{"/a:/b:z"}}}, "error: invalid volume specification: '/a:/b:z': invalid mode: z"},
 		{CreateOptions{HostConfig: HostConfig{MemorySwap: 5}}, "error: You should always set the Memory limit when using Memoryswap limit, see usage"},
+		{CreateOptions{HostConfig: HostConfig{Memory: 6, Limits: Limits{MemoryReservation: 7}}}, "error: Minimum memory limit can not be less than memory reservation limit, see usage"},
 		{CreateOptions{HostConfig: HostConfig{Memory: 6, MemorySwap: 5}}, "error: Minimum memoryswap limit should be larger than memory limit, see usage"},
 		{CreateOptions{HostConfig: HostConfig{CapDrop: []string{"x"}}}, `error: invalid CapDrop: unknown capability: "CAP_X"`},
 	} {

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -429,27 +430,74 @@ func clearDir(dir string) error {
 // prepareMounts makes what a start needs: volumes that somebody took away by hand, sources of binds that -v makes.
 func (e *Engine) prepareMounts(c *Container, layers []string) error {
 	for _, m := range c.Mounts {
-		switch {
-		case m.Type == "bind" && m.Make:
-			if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
-				return fmt.Errorf("-v %s:%s: %w", m.Source, m.Destination, err)
-			}
-		case m.Type == "bind":
-			if _, err := os.Stat(m.Source); err != nil {
-				return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
-			}
-		case m.Name != "":
-			if _, err := os.Lstat(e.volumeDir(m.Name, "copying")); err == nil {
-				if err := e.fillVolumes(c, layers); err != nil {
-					return err
-				}
-			}
-			if _, err := os.Stat(m.Source); err != nil {
-				return fmt.Errorf("volume %s: %w", m.Name, err)
+		if err := e.prepareMount(c, m, layers); err != nil {
+			return err
+		}
+		if strings.HasSuffix(m.Propagation, "shared") || strings.HasSuffix(m.Propagation, "slave") {
+			if err := canPropagate(m); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+func (e *Engine) prepareMount(c *Container, m Mount, layers []string) error {
+	switch {
+	case m.Type == "bind" && m.Make:
+		if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+			return fmt.Errorf("-v %s:%s: %w", m.Source, m.Destination, err)
+		}
+	case m.Type == "bind":
+		if _, err := os.Stat(m.Source); err != nil {
+			return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		}
+	case m.Name != "":
+		if _, err := os.Lstat(e.volumeDir(m.Name, "copying")); err == nil {
+			if err := e.fillVolumes(c, layers); err != nil {
+				return err
+			}
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return fmt.Errorf("volume %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+// unescape undoes what mountinfo does to the characters that separate its fields.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// canPropagate refuses a propagation that would do nothing, as Docker does: what is mounted later below a source whose mount
+// has no peers reaches no copy of it, and from a slave or private mount nothing gets out. See mount_namespaces(7).
+func canPropagate(m Mount) error {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, m.Source, unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st); err != nil {
+		return &os.PathError{Op: "statx", Path: m.Source, Err: err}
+	}
+	info, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return err
+	}
+	slave := strings.HasSuffix(m.Propagation, "slave")
+	for line := range strings.Lines(string(info)) {
+		// 36 35 98:0 /root /point rw,noatime shared:1 master:2 - ext3 /dev/root rw
+		f := strings.Fields(line)
+		if f[0] != strconv.FormatUint(st.Mnt_id, 10) {
+			continue
+		}
+		for _, tag := range f[6:] {
+			switch {
+			case strings.HasPrefix(tag, "shared:") || slave && strings.HasPrefix(tag, "master:"):
+				return nil
+			case tag == "-" && slave:
+				return fmt.Errorf("path %s is mounted on %s but it is not a shared or slave mount", m.Source, unescape.Replace(f[4]))
+			case tag == "-":
+				return fmt.Errorf("path %s is mounted on %s but it is not a shared mount", m.Source, unescape.Replace(f[4]))
+			}
+		}
+	}
+	return fmt.Errorf("path %s is on no mount of this mount namespace", m.Source) // above a chroot
 }
 
 // sortedMounts has parents before what is in them.

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,7 @@ type Facts struct {
 	Hostname     string        `json:",omitempty"`
 	Basis        string        // how the processes were found that belong to it
 	Processes    []*Process    `json:",omitempty"`
+	Threads      []*Process    `json:",omitempty"` // with rights that the first thread of their process does not have; PIDs are their ids
 	Namespaces   []Namespace   `json:",omitempty"`
 	Cgroup       *Cgroup       `json:",omitempty"`
 	Capabilities *Capabilities `json:",omitempty"`
@@ -42,7 +44,8 @@ type Facts struct {
 	Network      *Network      `json:",omitempty"`
 	Security     []Finding     `json:",omitempty"`
 
-	host [Kinds]uint64 // namespaces of the host
+	host   [Kinds]uint64 // namespaces of the host
+	unread int           // threads
 }
 
 // target is the process that is explained, held by fd.
@@ -110,6 +113,9 @@ func (m *machine) gather(t *target, o Options, f *Facts) {
 	readCommands(t.procs)
 	t.loadNames()
 	f.Processes = m.tree(t)
+	if want("capabilities") {
+		f.Threads, f.unread = threads(f.Processes)
+	}
 	if want("namespaces") {
 		f.Namespaces = m.namespaces(t)
 	}
@@ -143,7 +149,7 @@ func (f *Facts) only(o Options) {
 		f.Cgroup = nil
 	}
 	if drop("capabilities") {
-		f.Capabilities = nil
+		f.Capabilities, f.Threads = nil, nil
 	}
 	if drop("mounts") {
 		f.Mounts = nil
@@ -168,12 +174,12 @@ func (m *machine) target(pid int) (*target, error) {
 	}
 	if strings.HasPrefix(p.State, "Z") {
 		dir.close()
-		if dir, p, err = threadOf(p); err != nil {
+		if dir, p, err = threadOf(p, maxGroupIDs); err != nil {
 			return nil, err
 		}
 	}
 	if old := m.pid[pid]; old != nil {
-		p.Container, old.NS = old.Container, p.NS // those of a dead leader cannot be read
+		p.Container, old.NS = old.Container, p.NS // its first thread may have ended since
 	}
 	t := &target{p: p, dir: dir, has: map[int]bool{}}
 	t.uids, t.gids = parseIDMap(dir.text("uid_map")), parseIDMap(dir.text("gid_map"))
@@ -195,7 +201,7 @@ func (m *machine) target(pid int) (*target, error) {
 }
 
 // threadOf finds a thread that lives in a process whose first one has ended, to look through; the process stays what it is.
-func threadOf(leader *Process) (proc, *Process, error) {
+func threadOf(leader *Process, groups int) (proc, *Process, error) {
 	tasks, _ := os.ReadDir("/proc/" + strconv.Itoa(leader.PID) + "/task")
 	for _, t := range tasks {
 		tid, err := strconv.Atoi(t.Name())
@@ -207,8 +213,8 @@ func threadOf(leader *Process) (proc, *Process, error) {
 			continue
 		}
 		dir := proc{tid, fd}
-		if p, err := dir.process(new(make([]byte, 1<<16)), true, maxGroupIDs); err == nil && !strings.HasPrefix(p.State, "Z") {
-			p.PID, p.PIDs, p.Name, p.State = leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
+		if p, err := dir.process(new(make([]byte, 1<<13)), true, groups); err == nil && !strings.HasPrefix(p.State, "Z") {
+			p.thread, p.PID, p.PIDs, p.Name, p.State = tid, leader.PID, leader.PIDs, leader.Name, strings.TrimSuffix(p.State, ")")+", its first thread has ended)"
 			return dir, p, nil
 		}
 		dir.close()
@@ -316,7 +322,7 @@ func readCommands(ps []*Process) {
 		pids := make([]int, 0, len(ps)-from)
 		for _, p := range ps[from:] {
 			p.Command = "[" + p.Name + "]"
-			pids = append(pids, p.PID)
+			pids = append(pids, cmp.Or(p.thread, p.PID)) // a thread's folder is in /proc, too
 		}
 		if stalls == 3 {
 			return
@@ -375,7 +381,8 @@ func hostname(dir proc) string {
 	return name
 }
 
-// CapsOf lists processes with capabilities: those of containers, or with all every process that has one.
+// CapsOf lists processes with capabilities: those of containers, or with all every process that has one. A thread whose sets
+// are not those of the first one of its process follows it.
 func CapsOf(known []Container, all bool) ([]*Process, error) {
 	m, err := scan(known, all)
 	if err != nil {
@@ -388,6 +395,14 @@ func CapsOf(known []Container, all bool) ([]*Process, error) {
 		}
 		if p.Container != "" || all && p.Caps.Permitted|p.Caps.Effective != 0 {
 			out = append(out, p)
+		}
+	}
+	others, _ := threads(out)
+	for _, t := range others {
+		p := m.pid[t.PID]
+		if t.Caps != p.Caps || t.UID != p.UID {
+			i := slices.Index(out, p) + 1
+			out = slices.Insert(out, i, t)
 		}
 	}
 	users := hostNames("etc/passwd")

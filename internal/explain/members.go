@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -12,10 +13,12 @@ import (
 func (j *judge) members() {
 	mounts, first := 0, 0
 	for _, p := range j.f.Processes {
-		if p.PID == j.f.PID || p.Kernel || strings.HasPrefix(p.State, "Z") {
-			continue
+		if p.PID != j.f.PID && !p.Kernel && !strings.HasPrefix(p.State, "Z") {
+			j.all = append(j.all, p)
 		}
-		j.all = append(j.all, p)
+	}
+	j.all = append(j.all, j.f.Threads...)
+	for _, p := range j.all {
 		j.root = j.root || p.NS[KindUser] == j.f.host[KindUser] && p.UID[1] == 0
 		for kind, name := range kinds {
 			if ns := p.NS[kind]; ns != 0 && ns == j.f.host[kind] {
@@ -24,12 +27,15 @@ func (j *judge) members() {
 		}
 		if own := j.namespace("mnt"); own != 0 && p.NS[KindMnt] != 0 && p.NS[KindMnt] != own {
 			if mounts++; first == 0 {
-				first = p.PID
+				first = cmp.Or(p.thread, p.PID)
 			}
 		}
 	}
 	if mounts > 0 && (j.f.Mounts == nil || j.f.Mounts.Root.Entry != "host") {
 		j.add(Medium, fmt.Sprintf("%d of its processes have other mounts than those judged here.", mounts), fmt.Sprintf("look: vitro explain %d", first))
+	}
+	if n := j.f.unread; n > 0 {
+		j.add(Low, fmt.Sprintf("%d of its threads were not read: they may have more rights than those judged here.", n), "--pids-limit")
 	}
 }
 
@@ -53,7 +59,12 @@ func (j *judge) find(is func(*Process) bool) *Process {
 }
 
 // by says which process it is, where it is not the explained one.
-func by(p *Process) string { return fmt.Sprintf(" (Its process %d.)", p.PID) }
+func by(p *Process) string {
+	if p.thread != 0 {
+		return fmt.Sprintf(" (Thread %d of its process %d.)", p.thread, p.PID)
+	}
+	return fmt.Sprintf(" (Its process %d.)", p.PID)
+}
 
 // has: a capability that a process of it has, or can get by exec of a set-user-ID program. In a user namespace of its own
 // it counts for nothing that belongs to the host.

@@ -41,6 +41,17 @@ func TestStrongestProcess(t *testing.T) {
 		f.host[KindUser], f.host[KindNet] = hostUser, hostNet
 		got := findings(f)
 		f.Processes = f.Processes[:1]
+		if strings.HasPrefix(c.child.State, "S") {
+			of := *c.child
+			of.PID, of.thread = 1, 2
+			f.Threads = []*Process{&of}
+			for i, g := range findings(f) {
+				if want := strings.ReplaceAll(got[i].What, "Its process 2", "Thread 2 of its process 1"); g.What != want {
+					t.Errorf("of a thread: %q, want %q", g.What, want)
+				}
+			}
+			f.Threads = nil
+		}
 		alone := findings(f)
 		got = slices.DeleteFunc(got, func(g Finding) bool {
 			return slices.ContainsFunc(alone, func(a Finding) bool { return a.What == g.What })

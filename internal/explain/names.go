@@ -17,6 +17,7 @@ type Namer struct {
 	host   uint64
 	byNS   map[uint64]Container
 	byPath map[string]string // by last part of the cgroup's path
+	byID   map[string]string // of other engines, by an id that is all of the last part (v1 of Docker: /docker/ID)
 	asked  time.Time
 }
 
@@ -36,10 +37,10 @@ func (n *Namer) Name(pid int, pidns uint64, group string) string {
 		if name := n.byPath[group]; name != "" {
 			return name
 		}
-		return n.ofGroup(group)
+		return n.ofGroup(pid, group)
 	}
 	// The cgroup's name is the container's id, an inode may be another container's soon.
-	if name := n.ofGroup(group); name != "" {
+	if name := n.ofGroup(pid, group); name != "" {
 		return name
 	}
 	c, ok := n.byNS[pidns]
@@ -68,13 +69,43 @@ func namespaceOf(pid int) uint64 {
 }
 
 // ofGroup goes by the cgroup's name alone: of a container that has just been made, or has gone, nothing else is known.
-func (n *Namer) ofGroup(group string) string {
+func (n *Namer) ofGroup(pid int, group string) string {
 	if id, ok := strings.CutPrefix(group, "vitro-"); ok && n.ByID != nil {
 		if name := n.ByID(id); name != "" {
 			return name
 		}
 	}
-	return containerOfCgroups([]CgroupLine{{Path: "/" + group}})
+	name := containerOfCgroups([]CgroupLine{{Path: "/" + group}})
+	if !strings.HasPrefix(name, "container ") {
+		return name
+	}
+	// Which engine's it is stands further up the path, which only a process that lives still tells.
+	if n.byID[group] == "" {
+		n.Learn(pid)
+	}
+	if known := n.byID[group]; known != "" {
+		return known
+	}
+	return name
+}
+
+// Learn keeps what the container of a process of another engine is called: a later process of it may be gone when it is named.
+func (n *Namer) Learn(pid int) {
+	dir, err := openProc(pid)
+	if err != nil {
+		return
+	}
+	defer dir.close()
+	lines := parseCgroups(dir.text("cgroup"))
+	name := containerOfCgroups(lines)
+	for _, l := range lines {
+		if id := lastPart(l.Path); len(id) == 64 && name != "" && strings.HasSuffix(name, " "+id[:12]) {
+			if n.byID == nil || len(n.byID) > 4096 {
+				n.byID = map[string]string{}
+			}
+			n.byID[id] = name
+		}
+	}
 }
 
 func (n *Namer) refresh() {

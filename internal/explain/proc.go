@@ -38,6 +38,7 @@ type Process struct {
 	Cgroups    []CgroupLine  `json:"-"`
 	Command    string        // arguments with a space between, or [comm]
 	Container  string        `json:",omitempty"`
+	thread     int           // one that lives, by which it is read after its first thread's end
 
 	// Set for the processes of a container only.
 	InsideUID   uint32 // effective, in its user namespace
@@ -289,6 +290,20 @@ type Container struct {
 	PID  int
 }
 
+// aliveBy reads a process whose first thread has ended by another that lives: only its pid, its name and its user namespace are
+// still to be had otherwise, and it would pass for a zombie, which has and does nothing.
+func aliveBy(p *Process) *Process {
+	if p == nil || p.Threads < 2 || !strings.HasPrefix(p.State, "Z") {
+		return p
+	}
+	dir, by, err := threadOf(p, keptGroups)
+	if err != nil {
+		return p
+	}
+	dir.close()
+	return by
+}
+
 // scan reads all processes, and of kernel threads all but the namespaces unless kernel says so. Processes that end meanwhile
 // are left out.
 func scan(known []Container, kernel bool) (*machine, error) {
@@ -313,6 +328,7 @@ func scan(known []Container, kernel bool) (*machine, error) {
 				if p, err := openProc(pid); err == nil {
 					found[i], _ = p.process(&buf, kernel, keptGroups) // nil: it has ended
 					p.close()
+					found[i] = aliveBy(found[i])
 				}
 			}
 		})

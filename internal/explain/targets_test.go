@@ -186,5 +186,9 @@ func dockerContainer(t *testing.T) int {
 	if _, err := fmt.Sscan(output(t, "docker", "-H", host, "inspect", "-f", "{{.State.Pid}}", id), &pid); err != nil {
 		t.Fatal(err)
 	}
+	names := Namer{Containers: func() []Container { return nil }}
+	if got, want := names.Name(pid, 0, groupOf(pid)), "docker "+id[:12]; got != want {
+		t.Errorf("a trace names Docker's container %q, want %q", got, want)
+	}
 	return pid
 }

@@ -425,3 +425,19 @@ func TestCapabilityTable(t *testing.T) {
 		t.Errorf("Docker's default: %x", uint64(dockerDefault))
 	}
 }
+
+// Docker's groups are /docker/ID on v1, and an event has the last part only.
+func TestNamer(t *testing.T) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	n := Namer{Containers: func() []Container { return nil }, byID: map[string]string{id: "docker 0123456789ab"}}
+	for group, want := range map[string]string{
+		id:                                    "docker 0123456789ab",
+		"libpod-" + id:                        "podman 0123456789ab",
+		strings.Repeat("fedcba9876543210", 4): "container fedcba987654",
+		"session-1.scope":                     "",
+	} {
+		if got := n.Name(os.Getpid(), 0, group); got != want {
+			t.Errorf("%s: %q, want %q", group, got, want)
+		}
+	}
+}

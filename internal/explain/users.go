@@ -77,15 +77,18 @@ func parseNames(b []byte) names {
 	return n
 }
 
+// resolveCached is RESOLVE_CACHED of openat2(2): fail with EAGAIN rather than ask a file system.
+const resolveCached = 0x20
+
 // maxNames bounds a passwd file, in bytes.
 const maxNames = 1 << 20
 
 // readNames reads a file below a root that is not ours: no symbolic link is followed, no other file system is entered,
 // a FIFO is not waited for. Without the file there are numbers only.
-func readNames(root int, path string) names {
+func readNames(root int, path string, more uint64) names {
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NOATIME,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV | more,
 	}
 	fd, err := unix.Openat2(root, path, &how)
 	if err == unix.EPERM { // O_NOATIME is the owner's
@@ -108,13 +111,41 @@ func readNames(root int, path string) names {
 	return parseNames(b[:n])
 }
 
-// loadNames reads the names of both sides. A root that answers slowly or never (FUSE, network) is not asked.
+// loadNames reads the names of both sides. A root that answers slowly or never (FUSE, network) is not asked; nor is an overlay
+// that nobody knows, which may be made of such folders: a process that waits for FUSE cannot even be killed. Of that one
+// the names are read that the kernel has at hand.
 func (t *target) loadNames() {
 	t.usersOut, t.groupsOut = hostNames("etc/passwd"), hostNames("etc/group")
-	if root := t.rootMount(); root == nil || remote(root.Type) {
+	root := t.rootMount()
+	if root == nil || remote(root.Type) {
 		return
 	}
-	t.usersIn, t.groupsIn = readNames(t.root, "etc/passwd"), readNames(t.root, "etc/group")
+	more := uint64(0)
+	if root.Type == "overlay" && !t.knownOverlay(root) {
+		more = resolveCached
+	}
+	t.usersIn, t.groupsIn = readNames(t.root, "etc/passwd", more), readNames(t.root, "etc/group", more)
+}
+
+// knownOverlay: the host sees the mount, or its root is the upper folder that it claims to have on the host, by inode. The names of the
+// folders alone say nothing: they are those of the mount namespace in which it was made.
+func (t *target) knownOverlay(root *Mount) bool {
+	if !root.Deleted && hostPath(t.hostMounts, root.Device, root.Root) != "" {
+		return true
+	}
+	var r Root
+	r.overlay(root.Super, nil)
+	st, err := statFD(t.root)
+	if err != nil || r.Upper == "" {
+		return false
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, r.Upper, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	upper, err := statFD(fd)
+	return err == nil && upper.Ino == st.Ino
 }
 
 // remote file systems are served by another process or machine.
@@ -133,7 +164,7 @@ func hostNames(path string) names {
 		return nil
 	}
 	defer unix.Close(fd)
-	return readNames(fd, path)
+	return readNames(fd, path, 0)
 }
 
 func (m *machine) users(t *target) Users {

@@ -244,6 +244,25 @@ func (f *Facts) capabilities(p *printer) {
 	}
 	p.fields(row(c("no_new_privs"), c(yesNo(k.NoNewPrivs))), row(c("securebits"), c(strings.TrimSpace(bits))),
 		row(c("seccomp"), c(k.Seccomp, ", ", filters)), row(c("LSM"), c(orDash(k.LSM))))
+	f.otherThreads(p)
+}
+
+// otherThreads are those that may do something else than the first of their process; a screen has room for a few.
+func (f *Facts) otherThreads(p *printer) {
+	const shown = 8
+	var rows [][]cell
+	for _, t := range f.Threads[:min(shown, len(f.Threads))] {
+		rows = append(rows, row(c(t.thread), c(t.PID), c(setText(t.Caps.Effective)), c(setText(t.Caps.Permitted)), c(setText(t.Caps.Bounding)), c(yesNo(t.NoNewPrivs)), c(t.Seccomp)))
+	}
+	if rows != nil {
+		p.table([]string{"OTHER THREAD", "PID", "EFFECTIVE", "PERMITTED", "BOUNDING", "NO_NEW_PRIVS", "SECCOMP"}, rows)
+	}
+	if n := len(f.Threads) - shown; n > 0 {
+		p.say(plain, "And %d more, in --format json.", n)
+	}
+	if f.unread > 0 {
+		p.say(plain, "%d threads were not read.", f.unread)
+	}
 }
 
 // setText names the capabilities, or what is missing where that is shorter.
@@ -552,8 +571,11 @@ func CapsText(list []*Process, page Page) string {
 		if q.Caps.Bounding != 0 {
 			amb += " +"
 		}
-		name := q.Container
-		rows = append(rows, row(c(q.PPID), c(q.PID), c(user(q.UID[1], q.UserOutside)), c(orDash(name)), c(q.Name), c(strings.ToLower(setText(q.Caps.Effective)), amb)))
+		name, command := q.Container, q.Name
+		if q.thread != 0 {
+			command = fmt.Sprintf("%s, thread %d", command, q.thread)
+		}
+		rows = append(rows, row(c(q.PPID), c(q.PID), c(user(q.UID[1], q.UserOutside)), c(orDash(name)), c(command), c(strings.ToLower(setText(q.Caps.Effective)), amb)))
 	}
 	p.table([]string{"PPID", "PID", "USER", "CONTAINER", "COMMAND", "EFFECTIVE (@ ambient, + bounding)"}, rows)
 	return p.b.String()
