@@ -258,6 +258,11 @@ func TestSmallMemory(t *testing.T) {
 		if need <= 16<<10 || need > 512<<10 {
 			t.Errorf("the smallest: %d", need)
 		}
+		for range 6 {
+			if out, code := run(need, "run"); out != "" || code != 0 {
+				t.Errorf("%d, which was named: %d %q", need, code, out)
+			}
+		}
 	}
 	if left, _ := filepath.Glob("/sys/fs/cgroup/*/vitrun-try*"); left != nil {
 		t.Error(left)

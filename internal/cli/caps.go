@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"vitro/internal/explain"
@@ -12,9 +14,12 @@ func capsCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "caps [OPTIONS]", Short: "List the capabilities of the processes of containers", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := explain.CapsOf(a.seen().containers(), all)
+			list, unread, err := explain.CapsOf(a.seen().containers(), all)
 			if err != nil {
 				return err
+			}
+			if unread > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "vitro: warning: %d threads were not read: they may have other capabilities than their process\n", unread)
 			}
 			return show(cmd, format, list, func(p explain.Page) string { p.Rows = 0; return explain.CapsText(list, p) })
 		},

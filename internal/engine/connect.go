@@ -124,6 +124,9 @@ func (e *Engine) besidePlugins(m *network.Manager, id string) (string, error) {
 // ended tells whether a container that ran when it was looked at has ended since: its monitor undoes what was made for it. One that is not
 // reaped yet has no namespaces any more.
 func (e *Engine) ended(l *Live) bool {
+	if l.Status != Running {
+		return false
+	}
 	run, err := readRunState(e.runDir(l.ID))
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)

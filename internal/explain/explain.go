@@ -36,6 +36,7 @@ type Facts struct {
 	Basis        string        // how the processes were found that belong to it
 	Processes    []*Process    `json:",omitempty"`
 	Threads      []*Process    `json:",omitempty"` // with rights that the first thread of their process does not have; PIDs are their ids
+	Unread       int           `json:"UnreadThreads,omitempty"`
 	Namespaces   []Namespace   `json:",omitempty"`
 	Cgroup       *Cgroup       `json:",omitempty"`
 	Capabilities *Capabilities `json:",omitempty"`
@@ -44,8 +45,7 @@ type Facts struct {
 	Network      *Network      `json:",omitempty"`
 	Security     []Finding     `json:",omitempty"`
 
-	host   [Kinds]uint64 // namespaces of the host
-	unread int           // threads
+	host [Kinds]uint64 // namespaces of the host
 }
 
 // target is the process that is explained, held by fd.
@@ -114,7 +114,7 @@ func (m *machine) gather(t *target, o Options, f *Facts) {
 	t.loadNames()
 	f.Processes = m.tree(t)
 	if want("capabilities") {
-		f.Threads, f.unread = threads(f.Processes)
+		f.Threads, f.Unread = threads(f.Processes)
 	}
 	if want("namespaces") {
 		f.Namespaces = m.namespaces(t)
@@ -149,7 +149,7 @@ func (f *Facts) only(o Options) {
 		f.Cgroup = nil
 	}
 	if drop("capabilities") {
-		f.Capabilities, f.Threads = nil, nil
+		f.Capabilities, f.Threads, f.Unread = nil, nil, 0
 	}
 	if drop("mounts") {
 		f.Mounts = nil
@@ -382,13 +382,12 @@ func hostname(dir proc) string {
 }
 
 // CapsOf lists processes with capabilities: those of containers, or with all every process that has one. A thread whose sets
-// are not those of the first one of its process follows it.
-func CapsOf(known []Container, all bool) ([]*Process, error) {
+// are not those of the first one of its process follows it; unread is how many threads were not looked at.
+func CapsOf(known []Container, all bool) (out []*Process, unread int, err error) {
 	m, err := scan(known, all)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var out []*Process
 	for _, p := range m.all {
 		if p.PID == os.Getpid() || p.Kernel && !all {
 			continue
@@ -397,7 +396,7 @@ func CapsOf(known []Container, all bool) ([]*Process, error) {
 			out = append(out, p)
 		}
 	}
-	others, _ := threads(out)
+	others, unread := threads(out)
 	for _, t := range others {
 		p := m.pid[t.PID]
 		if t.Caps != p.Caps || t.UID != p.UID {
@@ -410,5 +409,5 @@ func CapsOf(known []Container, all bool) ([]*Process, error) {
 		p.UserOutside = users[p.UID[1]]
 	}
 	readCommands(out)
-	return out, nil
+	return out, unread, nil
 }

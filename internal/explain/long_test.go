@@ -53,7 +53,7 @@ func TestManyGroups(t *testing.T) {
 	if n := len(f.Text(Page{Rows: 40})); n > 100_000 {
 		t.Errorf("%d bytes of text", n)
 	}
-	all, err := CapsOf(nil, true)
+	all, _, err := CapsOf(nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}

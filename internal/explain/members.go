@@ -34,7 +34,7 @@ func (j *judge) members() {
 	if mounts > 0 && (j.f.Mounts == nil || j.f.Mounts.Root.Entry != "host") {
 		j.add(Medium, fmt.Sprintf("%d of its processes have other mounts than those judged here.", mounts), fmt.Sprintf("look: vitro explain %d", first))
 	}
-	if n := j.f.unread; n > 0 {
+	if n := j.f.Unread; n > 0 {
 		j.add(Low, fmt.Sprintf("%d of its threads were not read: they may have more rights than those judged here.", n), "--pids-limit")
 	}
 }

@@ -375,7 +375,7 @@ pivot_root . old; umount -l old; exec chroot . /bin/sh -c 'mkdir -p /x; "/bin/$P
 		t.Fatal(err)
 	}
 	clean(t, "ns", ns.Text(Page{}))
-	caps, err := CapsOf(nil, true)
+	caps, _, err := CapsOf(nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}

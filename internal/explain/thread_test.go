@@ -119,7 +119,7 @@ func TestCapsOfThread(t *testing.T) {
 	if n, err := out.Read(make([]byte, 7)); n != 7 {
 		t.Fatal(n, err)
 	}
-	all, err := CapsOf(nil, true)
+	all, _, err := CapsOf(nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}

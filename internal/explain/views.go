@@ -260,8 +260,8 @@ func (f *Facts) otherThreads(p *printer) {
 	if n := len(f.Threads) - shown; n > 0 {
 		p.say(plain, "And %d more, in --format json.", n)
 	}
-	if f.unread > 0 {
-		p.say(plain, "%d threads were not read.", f.unread)
+	if f.Unread > 0 {
+		p.say(plain, "%d threads were not read.", f.Unread)
 	}
 }
 

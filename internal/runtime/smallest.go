@@ -22,7 +22,7 @@ import (
 const memoryStep = 16 << 10
 
 // memoryMargin is what a start may need above the trial's limit, bytes: the trial ends at its program's first system call, and its stops give the
-// kernel time to take back the pages of a CPU's stock. Of 30 starts each that were named without it, a third was killed; from 16 to 32 KiB above, none.
+// kernel time to take back the pages of a CPU's stock. Of starts under limits that were named without it a third was killed; with 16 KiB some, with 32 none.
 const memoryMargin = 3 * memoryStep
 
 // memoryTrials is how often a limit has to do, one time after the other, before it is named, or to fail before it is refused.
